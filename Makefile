@@ -1,0 +1,49 @@
+# `make` alone lists the targets. Each target's line after ## is its whole description.
+
+bin   := .venv/bin
+stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
+
+.PHONY: help setup demo test check fix bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; then nothing)
+
+demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
+	@$(bin)/python -m infra.embedded.demo
+
+test: $(stamp) ## run every test, real broker, registry and browser included
+	@$(bin)/python -m pytest
+
+check: $(stamp) ## ruff, formatting, mypy --strict, and that imports point one way
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check .
+	@$(bin)/mypy
+	@$(bin)/python -m pytest -q tests/test_layers.py
+
+fix: $(stamp) ## mend what ruff can mend, and format
+	@$(bin)/ruff check --fix .
+	@$(bin)/ruff format .
+
+bench: $(stamp) ## measure events per second, beside a bare consumer in the same run
+	@$(bin)/python -m bench
+
+lock: $(stamp) ## make requirements.lock and the broker's jgo.lock.toml anew
+	@$(bin)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+	@cd infra/embedded && $(CURDIR)/$(bin)/jgo --resolver python lock
+
+clean: ## remove .venv and everything else that the targets made
+	@rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(stamp):
+	@for python in python3 python3.12 python3.11 ""; do \
+		$${python:-true} -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && break; \
+	done; \
+	[ -n "$$python" ] || { echo "make: needs Python 3.11 or 3.12 on the PATH (Debian: apt install python3 python3-venv)" >&2; exit 1; }; \
+	$$python -c 'import ensurepip' 2>/dev/null || { echo "make: this Python has no venv (Debian: apt install python3-venv)" >&2; exit 1; }; \
+	echo "making .venv with $$($$python --version) ..." && rm -rf .venv && $$python -m venv .venv
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@

@@ -1,0 +1,194 @@
+"""`make bench`: events a second, end to end through a real broker, beside a bare consumer that does nothing, in one run.
+
+In: --events, --groups, --rounds. Out: a table of medians and their ratio. The flow's results are checked before its time counts.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import fastavro
+from confluent_kafka import Consumer, TopicPartition
+
+from bench.clicks import CONFIG, PARTITIONS, TOPIC, fill
+from flows.registry import Registry
+from infra.embedded import cluster
+from infra.embedded.child import free_port
+
+WINDOWS = ("10s", "1m", "5m")
+PATIENCE_S = 300.0
+
+
+class Bench:
+    """One filled topic on one broker; every measurement reads all of it."""
+
+    def __init__(self, environ: Mapping[str, str], events: int, home: Path) -> None:
+        self.environ, self.events, self.home = dict(environ), events, home
+        self.total = events + PARTITIONS
+        (home / "kpi.toml").write_text(CONFIG)
+
+    def bare(self, _: int) -> float:
+        """confluent-kafka's consumer, settings as fast as we know them, doing nothing with the messages."""
+        consumer = self._consumer({"queued.max.messages.kbytes": 65_536, "queued.min.messages": 200_000, "fetch.queue.backoff.ms": 5})
+        consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
+        count = len(consumer.consume(1, 30))
+        first, started = count, time.perf_counter()
+        while count < self.total:
+            count += len(consumer.consume(1_000, 1))
+        rate = (count - first) / (time.perf_counter() - started)
+        consumer.close()
+        return rate
+
+    def flow(self, number: int, *, durable: bool) -> float:
+        """`python -m bytewax.run flows.kpi`, from its first counted event to its last final row in Kafka."""
+        name = f"bench{number}{'durable' if durable else ''}"
+        recovery = self.home / name
+        arguments: list[str] = []
+        if durable:
+            recovery.mkdir()
+            subprocess.run([sys.executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True, capture_output=True)
+            arguments = ["-r", str(recovery), "-s", "1", "-b", "0"]
+        port = free_port()
+        environ = {
+            **os.environ,
+            **self.environ,
+            "KPI_FLOW_ID": name,
+            "KPI_CONFIG": str(self.home / "kpi.toml"),
+            "KPI_METRICS_PORT": str(port),
+        }
+        ends_before = self._ends()
+        with (self.home / f"{name}.log").open("w") as log:
+            command = [sys.executable, "-m", "bytewax.run", "flows.kpi", *arguments]
+            child = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            first, started = self._wait(child, port, lambda count: count > 0)
+            self._wait(child, port, lambda count: count >= self.total)
+            rate = (self.total - first) / (self._settled(child, ends_before) - started)
+            peak_mb = _peak_mb(child.pid)
+        finally:
+            child.terminate()
+            child.wait(30)
+        self._check(ends_before)
+        sys.stdout.write(f"  {name}: {rate / 1e6:.2f} M events/s, peak memory {peak_mb} MB\n")
+        return rate
+
+    def _wait(self, child: "subprocess.Popen[bytes]", port: int, done: Callable[[int], bool]) -> tuple[int, float]:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and child.poll() is None:
+            if done(count := _counted(port)):
+                return count, time.perf_counter()
+            time.sleep(0.02)
+        raise RuntimeError(f"the flow did not read everything; see {self.home}")
+
+    def _settled(self, child: "subprocess.Popen[bytes]", before: Mapping[tuple[str, int], int]) -> float:
+        """When the last row went out: the ends of the KPI topics have not moved for three seconds since."""
+        ends, moved = before, time.perf_counter()
+        while time.perf_counter() - moved < 3 or ends == before:
+            if child.poll() is not None:
+                raise RuntimeError(f"the flow ended; see {self.home}")
+            now = self._ends()
+            if now != ends:
+                ends, moved = now, time.perf_counter()
+            time.sleep(0.02)
+        return moved
+
+    def _consumer(self, more: Mapping[str, object]) -> Consumer:
+        return Consumer(
+            {"bootstrap.servers": self.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "bench", "enable.auto.commit": False, **more}
+        )
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        if not hasattr(self, "looker"):
+            self.looker = self._consumer({})
+        there = self.looker.list_topics(timeout=10).topics
+        topics = [name for window in WINDOWS if (name := f"kpi.{TOPIC}.{window}") in there]
+        return {
+            (name, p): self.looker.get_watermark_offsets(TopicPartition(name, p), 10)[1] for name in topics for p in there[name].partitions
+        }
+
+    def _check(self, before: Mapping[tuple[str, int], int]) -> None:
+        """Every event is in exactly one final row of every window size."""
+        registry = Registry(self.environ["SCHEMA_REGISTRY_URL"])
+        ends = self._ends()
+        for window in WINDOWS:
+            name = f"kpi.{TOPIC}.{window}"
+            latest = registry.latest(f"{name}-value")
+            assert latest is not None
+            schema = fastavro.parse_schema(json.loads(latest[1]))
+            counted = 0
+            for topic, partition in [at for at in ends if at[0] == name]:
+                low, high = before.get((topic, partition), 0), ends[topic, partition]
+                for value in self._values(topic, partition, low, high):
+                    row = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
+                    counted += row["events"] if row["final"] else 0
+            if counted != self.events:
+                raise RuntimeError(f"{name}: final rows count {counted} events, want {self.events}")
+
+    def _values(self, topic: str, partition: int, low: int, high: int) -> list[bytes]:
+        consumer = self._consumer({"isolation.level": "read_committed", "enable.partition.eof": True})
+        consumer.assign([TopicPartition(topic, partition, low)])
+        values: list[bytes] = []
+        while True:
+            for message in consumer.consume(1_000, 10):
+                if message.error():
+                    consumer.close()
+                    return values
+                if message.offset() < high:
+                    values.append(message.value())
+
+
+def _counted(port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            text = page.read().decode()
+    except OSError:
+        return 0
+    return int(
+        sum(float(value) for value in re.findall(rf'^kpi_messages_total{{[^}}]*topic="{re.escape(TOPIC)}"}} (\S+)$', text, re.MULTILINE))
+    )
+
+
+def _peak_mb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) // 1024
+
+
+def main() -> None:
+    """Fill, warm up, measure in turns, print."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--events", type=int, default=8_000_000)
+    parser.add_argument("--groups", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
+        sys.stdout.write(f"writing {given.events:,} events of {given.groups:,} groups to {PARTITIONS} partitions ...\n")
+        fill(running.bootstrap, running.registry_url, given.events, given.groups)
+        bench = Bench(running.environ, given.events, Path(home))
+        kinds: dict[str, Callable[[int], float]] = {
+            "bare consumer that does nothing": bench.bare,
+            "the flow, at least once": lambda number: bench.flow(number, durable=False),
+            "the flow, exactly once": lambda number: bench.flow(number, durable=True),
+        }
+        bench.bare(0)
+        rates = {name: [measure(number) for number in range(given.rounds)] for name, measure in kinds.items()}
+    limit = statistics.median(rates["bare consumer that does nothing"])
+    sys.stdout.write(
+        f"\n| windows {', '.join(WINDOWS)}; {given.groups:,} groups | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n"
+    )
+    for name, measured in rates.items():
+        middle = statistics.median(measured)
+        sys.stdout.write(f"| {name} | {middle:,.0f} ({min(measured):,.0f} to {max(measured):,.0f}) | {middle / limit:.2f} |\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Kafka in, KPIs out: a columnar Bytewax dataflow, one idea a module."""

@@ -1,0 +1,179 @@
+"""Record batches cut into records. In: whole Kafka record batches. Out: where each record, its key and its value lie. Pure.
+
+Kafka's record format v2 length-prefixes a record exactly as Avro does its `bytes`, so a batch is a block of an Avro file, and one call of
+`polars.read_avro` cuts any number of batches. No Python object is made for a record.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from flows.cursor import PADDING, Cursor, Ints
+from flows.message import Malformed, Reader
+
+HEADER_BYTES = 5  # magic 0 and the schema id, before the Avro bytes (Confluent wire format)
+META = {"__partition": pl.Int32(), "__offset": pl.Int64(), "__timestamp": pl.Int64(), "__batch": pl.Int32(), "__at": pl.Int64()}
+
+
+class RecordError(ValueError):
+    """The body of a batch is not made of records. Its checksum was right, so it was written so."""
+
+
+class RawBatch(NamedTuple):
+    """One record batch, decompressed: `body` is `count` records in format v2. `append_time`: every record's timestamp, if not None."""
+
+    partition: int
+    base_offset: int
+    count: int  # type: ignore[assignment] # hides tuple.count, which is of no use here
+    first_timestamp: int
+    append_time: int | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of some batches, by partition and offset. Places are in `buffer`; a length of -1 is null.
+
+    `meta`: what Kafka says about each, see META; `whole`: each as Binary, from `start` on.
+    """
+
+    buffer: bytes
+    meta: pl.DataFrame
+    whole: pl.Series
+    start: Ints
+    key: Ints
+    key_length: Ints
+    value: Ints
+    value_length: Ints
+
+    def bytes_at(self, start: int, length: int) -> bytes | None:
+        """A key or a value."""
+        return None if length < 0 else self.buffer[start : start + length]
+
+
+def cut(batches: Sequence[RawBatch]) -> Records:
+    """Every record, with the proof that each was cut out exactly: lengths add up to each batch, offsets rise, keys and values fit.
+
+    Raises RecordError.
+    """
+    try:
+        return _cut(batches)
+    except RecordError:
+        if len(batches) > 1:
+            for batch in batches:  # which of them it is
+                cut([batch])
+        raise
+
+
+def _cut(batches: Sequence[RawBatch]) -> Records:
+    order = sorted(range(len(batches)), key=lambda index: (batches[index].partition, batches[index].base_offset))
+    ordered = [batches[index] for index in order]
+    counts = np.array([batch.count for batch in ordered], np.int64)
+    buffer, offset = _container(int(counts.sum()), [batch.body for batch in ordered])
+    whole = _whole(ordered, buffer, int(counts.sum()))
+    length = whole.bin.size().cast(pl.Int64).to_numpy()
+    bounds = offset + _sums(np.array([len(batch.body) for batch in ordered], np.int64))
+    ends = offset + _sums(length + 1 + sum((length >= 1 << bits).astype(np.int64) for bits in (6, 13, 20, 27)))  # each behind its own varint
+    if not np.array_equal(ends[_sums(counts)], bounds):
+        raise RecordError(_named(ordered, "the lengths of records do not add up to their batch"))
+    start = ends[1:] - length
+    cursor = Cursor(buffer, start, ends[1:])
+    cursor.skip(1)  # attributes
+    since, delta = cursor.integers(), cursor.integers()
+    key_length, key = cursor.integers(), cursor.at
+    cursor.skip(np.maximum(key_length, 0))
+    value_length, value = cursor.integers(), cursor.at
+    cursor.skip(np.maximum(value_length, 0))
+    batch = np.repeat(np.arange(len(ordered)), counts)
+    rises = (np.diff(delta, prepend=-1) > 0) | ((np.diff(batch, prepend=-1) > 0) & (delta >= 0))
+    if (cursor.doubt | (key_length < -1) | (value_length < -1) | ~rises).any():
+        raise RecordError(_named(ordered, "what stands in a record is none"))
+    stamps = np.array([batch.first_timestamp if batch.append_time is None else batch.append_time for batch in ordered], np.int64)
+    follows = np.array([batch.append_time is None for batch in ordered], np.int64)
+    meta = {
+        "__partition": np.array([batch.partition for batch in ordered], np.int32)[batch],
+        "__offset": np.array([batch.base_offset for batch in ordered], np.int64)[batch] + delta,
+        "__timestamp": stamps[batch] + since * follows[batch],
+        "__batch": np.array(order, np.int32)[batch],
+        "__at": ends[:-1] - bounds[batch],
+    }
+    return Records(buffer, pl.DataFrame(meta, schema=META), whole, start, key, key_length, value, value_length)
+
+
+def original(batches: Sequence[RawBatch], batch_index: int, at: int) -> tuple[bytes | None, bytes | None]:
+    """Key and value of the record that starts there (`__batch` and `__at` of a frame)."""
+    return _record(batches[batch_index].body, at)[:2]
+
+
+def first_schema_ids(batches: Iterable[RawBatch]) -> set[int]:
+    """The schema id of the first message of each batch that has one: what to plan a topic with, before it is decoded."""
+    found = set()
+    for batch in batches:
+        at = 0
+        for _ in range(batch.count):
+            try:
+                _, value, at = _record(batch.body, at)
+            except Malformed:
+                break
+            if value is not None and len(value) >= HEADER_BYTES and value[0] == 0:
+                found.add(int.from_bytes(value[1:HEADER_BYTES], "big"))
+                break
+    return found
+
+
+def _record(body: bytes, at: int) -> tuple[bytes | None, bytes | None, int]:
+    """Key and value of a record, and where the next one starts."""
+    reader = Reader(body, {}, at)
+    after = reader.length() + reader.at
+    reader.take(1)  # attributes
+    for _ in ("timestamp", "offset"):
+        reader.varint()
+    key, value = (None if (length := reader.varint()) < 0 else reader.take(length) for _ in ("key", "value"))
+    return key, value, after
+
+
+def _named(batches: Sequence[RawBatch], error: str) -> str:
+    return f"partition {batches[0].partition} from offset {batches[0].base_offset}: {error}"
+
+
+def _sums(numbers: Ints) -> Ints:
+    """0 and the sums of the first one, two, … numbers."""
+    return np.concatenate([[0], np.cumsum(numbers)])
+
+
+def _whole(batches: Sequence[RawBatch], buffer: bytes, count: int) -> pl.Series:
+    if count == 0:
+        return pl.Series(dtype=pl.Binary)
+    try:
+        whole = pl.read_avro(io.BytesIO(buffer))["whole"]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - polars may panic, and a panic is no Exception
+        raise RecordError(_named(batches, str(error))) from None
+    if len(whole) != count:
+        raise RecordError(_named(batches, f"{len(whole)} records, want {count}"))
+    return whole
+
+
+def _container(count: int, bodies: Sequence[bytes]) -> tuple[bytes, int]:
+    """An Avro file of one block whose items are `bytes`, padded; and where the items begin. (Avro 1.12, object container files.)"""
+    schema = {"type": "record", "name": "Record", "fields": [{"name": "whole", "type": "bytes"}]}
+    entries = {b"avro.schema": json.dumps(schema).encode(), b"avro.codec": b"null"}
+    said = b"".join(_zigzag(len(text)) + text for entry in entries.items() for text in entry)
+    sync = bytes(PADDING)
+    head = b"Obj\x01" + _zigzag(len(entries)) + said + b"\0" + sync + _zigzag(count) + _zigzag(sum(map(len, bodies)))
+    return b"".join((head, *bodies, sync)), len(head)
+
+
+def _zigzag(number: int) -> bytes:
+    """A number that is not negative as a zigzag varint."""
+    rest, octets = number << 1, bytearray()
+    while rest > 0x7F:  # noqa: PLR2004 - the continuation bit
+        octets.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*octets, rest))

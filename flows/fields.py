@@ -1,0 +1,261 @@
+"""An Avro schema as columns. In: the text of a writer's schema. Out: its leaves (columns of a frame) and its wire type. Pure."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import fastavro
+import polars as pl
+from fastavro.schema import SchemaParseException, UnknownType
+
+MAX_TEXT = 1 << 20  # characters
+MAX_DEPTH = 64  # levels of nested types: 1,500 of them overflow a worker thread's stack
+MAX_SCALE = 38  # of a decimal in a frame
+MAX_NESTING = 4 * MAX_DEPTH  # of the text's brackets: parsing must not overflow that stack either
+MAX_TYPES = 10_000  # once every name is inlined: 40 records that hold the next one twice are 10^12 types
+MAX_FIXED = 1 << 30  # bytes
+
+Kind = Literal["integer", "float", "decimal", "boolean", "string", "enum", "time", "bytes"]
+Type = Literal["null", "boolean", "integer", "float", "double", "string", "bytes", "fixed", "decimal", "union", "array", "record", "name"]
+
+
+class SchemaError(ValueError):
+    """A schema that no message can be read with; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One column. `dtype` is what it has in a frame: times are Int64 UTC ms (floored), decimals Decimal(38, scale), enums String."""
+
+    path: str  # dotted: "address.country"
+    kind: Kind
+    dtype: pl.DataType
+    unit_ns: int = 0  # of a time as it is written; a date counts days
+    scale: int = 0  # of a decimal
+    symbols: tuple[str, ...] = ()  # of an enum
+    doc: str = ""
+    aliases: tuple[str, ...] = ()  # paths under which an older schema may have written it
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a type's bytes look like; logical types but decimal are gone, an enum is a bounded integer, a map an array of pairs.
+
+    `fields`: of a record; the branches of a union; the item of an array; empty names where there are none.
+    """
+
+    type: Type
+    width: int  # the fewest bytes a value can have
+    low: int = 0  # of an integer, inclusive
+    high: int = 0  # of an integer, inclusive
+    size: int = 0  # of a fixed; of a decimal on a fixed (-1: on bytes)
+    precision: int = 0  # of a decimal
+    name: str = ""  # of a record; of what a recursive schema refers to
+    fields: tuple[tuple[str, "Wire"], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A writer's schema. `wire` is its record; `names` holds its records where it is recursive, and is empty where it is not."""
+
+    id: int
+    text: str
+    parsed: Any
+    leaves: Mapping[str, Leaf]
+    wire: Wire
+    names: Mapping[str, Wire]
+
+
+_TIME_NS = {
+    f"{zone}timestamp-{unit}": unit_ns
+    for zone in ("", "local-")
+    for unit, unit_ns in (("millis", 1_000_000), ("micros", 1_000), ("nanos", 1))
+} | {"date": 86_400_000_000_000}
+_PRIMITIVES = {
+    "null": Wire("null", 0),
+    "boolean": Wire("boolean", 1),
+    "int": Wire("integer", 1, low=-(1 << 31), high=(1 << 31) - 1),
+    "long": Wire("integer", 1, low=-(1 << 63), high=(1 << 63) - 1),
+    "float": Wire("float", 4),
+    "double": Wire("double", 8),
+    "string": Wire("string", 1),
+    "bytes": Wire("bytes", 1),
+}
+_KINDS: dict[str, Kind] = {
+    "boolean": "boolean",
+    "int": "integer",
+    "long": "integer",
+    "float": "float",
+    "double": "float",
+    "string": "string",
+}
+_DTYPES = {
+    "integer": pl.Int64(),
+    "time": pl.Int64(),
+    "float": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "string": pl.String(),
+    "enum": pl.String(),
+    "bytes": pl.Binary(),
+}
+
+
+def read_schema(id: int, text: str, references: Sequence[str] = ()) -> Schema:  # noqa: A002 - the registry's word
+    """The schema of a record, every name resolved; `references` are the texts it refers to, each after those it refers to itself.
+
+    Raises SchemaError: does not parse, no record, longer than 1 MB, nested deeper than 64, more than 10,000 types once inlined, or an
+    array or a map whose items take no bytes (five bytes could claim a thousand million of them).
+    """
+    definitions: dict[str, Any] = {}
+    try:
+        for reference in references:
+            fastavro.parse_schema(_loaded(reference), named_schemas=definitions)
+        parsed = fastavro.parse_schema(_loaded(text), named_schemas=definitions)
+        reader = _Reader(definitions)
+        wire = reader.wire(parsed, 0)
+        if wire.type != "record":
+            raise SchemaError(f"got {wire.type}, want a record")
+        leaves = {leaf.path: leaf for leaf in reader.leaves(reader.defined(parsed), (), ((),))}
+    except SchemaError as error:
+        raise SchemaError(f"schema {id}: {error}") from None
+    except (SchemaParseException, UnknownType, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SchemaError(f"schema {id}: does not parse: {error!r}") from None
+    return Schema(id, text, parsed, leaves, wire, reader.names)
+
+
+def _loaded(text: str) -> Any:  # noqa: ANN401 - any JSON
+    if len(text) > MAX_TEXT:
+        raise SchemaError(f"{len(text)} characters, want at most {MAX_TEXT}")
+    nesting = 0
+    for bracket in re.findall(r"[][{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        nesting += 1 if bracket in "[{" else -1
+        if nesting > MAX_NESTING:
+            raise SchemaError(f"nested deeper than {MAX_DEPTH} types")
+    return json.loads(text)
+
+
+class _Reader:
+    """Reads one parsed schema, with the definitions of its names."""
+
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self.definitions = definitions
+        self.names: dict[str, Wire] = {}
+        self.open: list[str] = []  # records that we are inside of
+        self.recursive: set[str] = set()
+        self.types = 0
+
+    def wire(self, declared: Any, depth: int) -> Wire:  # noqa: ANN401 - parsed JSON
+        """The wire type of a declared one."""
+        self.types += 1
+        if depth > MAX_DEPTH or self.types > MAX_TYPES:
+            raise SchemaError(f"nested deeper than {MAX_DEPTH}, or more than {MAX_TYPES} types")
+        declared = self.defined(declared)
+        if isinstance(declared, list):
+            branches = tuple(("", self.wire(branch, depth + 1)) for branch in declared)
+            if not branches:
+                raise SchemaError("a union without branches")
+            return Wire("union", 1 + min(branch.width for _, branch in branches), high=len(branches) - 1, fields=branches)
+        match _base(declared):
+            case "record" | "error":
+                return self._record(declared, depth)
+            case "array":
+                return self._array(self.wire(declared["items"], depth + 1))
+            case "map":
+                key, value = self.wire("string", depth + 1), self.wire(declared["values"], depth + 1)
+                return self._array(Wire("record", 1 + value.width, fields=(("key", key), ("value", value))))
+            case base:
+                return _simple(base, declared)
+
+    def defined(self, declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+        """The definition of a name; a type without its wrapping."""
+        while not isinstance(base := _base(declared), str) or base in self.definitions:
+            if isinstance(declared, list):
+                break
+            declared = self.definitions[base] if isinstance(base, str) else base
+        return declared
+
+    def _array(self, item: Wire) -> Wire:
+        if item.width == 0:
+            raise SchemaError("an array whose items take no bytes")
+        return Wire("array", 1, fields=(("", item),))
+
+    def _record(self, declared: Any, depth: int) -> Wire:  # noqa: ANN401 - parsed JSON
+        name = declared["name"]
+        if name in self.open:
+            # Any path back to a record without end passes a union, an array or a map, and each of them takes a byte.
+            self.recursive.add(name)
+            return Wire("name", 1, name=name)
+        self.open.append(name)
+        fields = tuple((field["name"], self.wire(field["type"], depth + 1)) for field in declared["fields"])
+        self.open.pop()
+        record = Wire("record", sum(field.width for _, field in fields), name=name, fields=fields)
+        if name in self.recursive:
+            self.names[name] = record
+        return record
+
+    def leaves(self, declared: Any, path: tuple[str, ...], aliases: tuple[tuple[str, ...], ...]) -> Iterator[Leaf]:  # noqa: ANN401
+        """The leaves of a record, in its order; a union of several types, an array or a map is none."""
+        self.open.append(declared["name"])
+        for field in declared["fields"]:
+            here = (*path, field["name"])
+            names = (field["name"], *field.get("aliases", ()))
+            paths = tuple((*before, name) for before, name in product(aliases, names))[:MAX_DEPTH]
+            plain = self.defined(_nullable(field["type"]))
+            match None if isinstance(plain, list) else _base(plain):
+                case "record" | "error" if plain["name"] not in self.open:
+                    yield from self.leaves(plain, here, paths)
+                case None | "record" | "error" | "array" | "map" | "null":
+                    pass
+                case base:
+                    other = tuple(".".join(alias) for alias in paths if alias != here)
+                    yield _leaf(".".join(here), base, plain, str(field.get("doc", "")), other)
+        self.open.pop()
+
+
+def _base(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    return declared["type"] if isinstance(declared, dict) else declared
+
+
+def _nullable(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    """T of [null, T], [T, null] and [T]; anything else as it is."""
+    if isinstance(declared, list):
+        others = [branch for branch in declared if _base(branch) != "null"]
+        return others[0] if len(others) == 1 else declared
+    return declared
+
+
+def _decimal(base: str, declared: Any) -> bool:  # noqa: ANN401 - parsed JSON
+    """Whether it is a decimal that a frame can hold; another one is what it is made of, bytes or a fixed."""
+    logical = isinstance(declared, dict) and declared.get("logicalType") == "decimal"
+    return logical and base in {"bytes", "fixed"} and declared.get("scale", 0) <= MAX_SCALE
+
+
+def _simple(base: str, declared: Any) -> Wire:  # noqa: ANN401 - parsed JSON
+    if base == "fixed" and not 0 <= declared["size"] <= MAX_FIXED:
+        raise SchemaError(f"a fixed of {declared['size']} bytes")
+    if _decimal(base, declared):
+        size = declared["size"] if base == "fixed" else -1
+        return Wire("decimal", size if base == "fixed" else 1, size=size, precision=declared["precision"])
+    if base == "enum":
+        return Wire("integer", 1, high=len(declared["symbols"]) - 1)
+    if base == "fixed":
+        return Wire("fixed", declared["size"], size=declared["size"])
+    if base not in _PRIMITIVES:
+        raise SchemaError(f"unknown type {base!r}")
+    return _PRIMITIVES[base]
+
+
+def _leaf(path: str, base: str, declared: Any, doc: str, aliases: tuple[str, ...]) -> Leaf:  # noqa: ANN401 - parsed JSON
+    logical = declared.get("logicalType", "") if isinstance(declared, dict) else ""
+    if _decimal(base, declared):
+        scale = declared.get("scale", 0)
+        return Leaf(path, "decimal", pl.Decimal(38, scale), scale=scale, doc=doc, aliases=aliases)
+    if (base == "int" and logical == "date") or (base == "long" and logical != "date" and logical in _TIME_NS):
+        return Leaf(path, "time", _DTYPES["time"], unit_ns=_TIME_NS[logical], doc=doc, aliases=aliases)
+    if base == "enum":
+        return Leaf(path, "enum", _DTYPES["enum"], symbols=tuple(declared["symbols"]), doc=doc, aliases=aliases)
+    kind = _KINDS.get(base, "bytes")
+    return Leaf(path, kind, _DTYPES[kind], doc=doc, aliases=aliases)

@@ -1,0 +1,232 @@
+"""The state of one group set and shard. In: partials. Out: rows of windows, provisional and final. Pure.
+
+    partials ──► slices ──► 10 s ──► 1 m ──► 5 m        a closed stretch is merged once into the next larger size
+                   open       open     open   open      and the state is these tables, never the events
+
+A level is a list of tables that are merged only when something can close, so adding a partial costs next to nothing.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from flows import aggregates
+from flows.plan import TopicPlan, Window
+from flows.slices import START, Partial
+from flows.watermark import NEVER, Mark, topic_watermark
+from flows.windows import cascade, start_of
+
+STATE_VERSION = 1
+ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one window size: `start` Int64 UTC ms, `by:<path>` String, `events` Int64, `kpi:<name>`, `revision` Int64,
+    `final` Boolean, `closed_by` String ("data", "idle"; null while open).
+    """
+
+    plan: TopicPlan
+    group_set: tuple[str, ...]
+    window: Window
+    table: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of some partials: rows, and events that found their slice closed (late, cause `closed`)."""
+
+    rows: list[Rows]
+    closed: int
+
+
+class Fold:
+    """Windows of one `topic|group set|shard`. The clock and the plan come with the partials, so there is no plan before the first."""
+
+    plan: TopicPlan
+    group_set: tuple[str, ...]
+    groups: list[str]
+    feeds: list[int | None]
+
+    def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
+        """Anew, or from a `snapshot()`. The `shards` of a group set share the limit on provisional rows."""
+        self.shards = shards
+        self.updated_ms = NEVER
+        self.touched: list[pl.DataFrame] = []
+        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "published": {}}
+        if state["version"] != STATE_VERSION:
+            raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
+        self.marks: dict[int, Mark] = {partition: Mark(*mark) for partition, mark in state["marks"].items()}
+        self.closed_ms, self.closed_by_data_ms = state["closed"]
+        self.levels: dict[int, list[pl.DataFrame]] = {size: [_read(table)] for size, table in state["levels"].items()}
+        self.published: dict[int, pl.DataFrame] = {size: _read(table) for size, table in state["published"].items()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that cannot be had again, tables as Arrow IPC bytes."""
+        return {
+            "version": STATE_VERSION,
+            "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
+            "closed": (self.closed_ms, self.closed_by_data_ms),
+            "levels": {size: _bytes(table) for size in self.levels if (table := self._merged(size)) is not None},
+            "published": {size: _bytes(table) for size, table in self.published.items() if len(table)},
+        }
+
+    def take(self, partials: Iterable[Partial]) -> Turn:
+        """Add partials, in the order of their reader; then close what the watermark has passed."""
+        closed, rows = 0, []
+        last = None
+        for last in partials:
+            self._plan(last)
+            if last.table is not None:
+                closed += self._add(last.table)
+            self.marks.update(last.marks)
+            rows += self._close(*(topic_watermark(self.marks, last.partitions, promises=promises) for promises in (True, False)))
+        if last is not None:
+            rows += self._provisional(last.clock_ms)
+        return Turn(rows, closed)
+
+    def _plan(self, partial: Partial) -> None:
+        """The plan of the newest schema version wins: readers meet a new schema at different moments."""
+        if not hasattr(self, "plan") or _age(partial.plan) > _age(self.plan):
+            self.plan, self.group_set = partial.plan, partial.group_set
+            self.groups = [f"by:{path}" for path in partial.group_set]
+            self.feeds = cascade(partial.plan.windows)
+
+    def _add(self, table: pl.DataFrame) -> int:
+        late = pl.col(START) + self.plan.slice_ms <= self.closed_ms
+        closed = int(table.select(pl.col("events").filter(late).sum()).item())
+        if closed:
+            table = table.filter(~late)
+        self.levels.setdefault(0, []).append(table)
+        if self.plan.update_ms is not None:
+            self.touched.append(table)
+        return closed
+
+    def _close(self, watermark_ms: int, data_ms: int) -> list[Rows]:
+        """Slices and windows whose end is at or below floor(W / slice) * slice; each closed stretch feeds the next size."""
+        closed_ms = watermark_ms // self.plan.slice_ms * self.plan.slice_ms
+        self.closed_by_data_ms = max(self.closed_by_data_ms, data_ms // self.plan.slice_ms * self.plan.slice_ms)
+        if closed_ms <= self.closed_ms:
+            return []
+        before_ms, self.closed_ms = self.closed_ms, closed_ms
+        slices = self._split(0, self.plan.slice_ms, before_ms)
+        rows: list[Rows] = []
+        closed: list[pl.DataFrame | None] = []
+        for window, feed in zip(self.plan.windows, self.feeds, strict=True):
+            source = slices if feed is None else closed[feed]
+            if source is not None:
+                self.levels.setdefault(window.size_ms, []).append(self._lifted(source, window))
+            closed.append(self._split(window.size_ms, window.size_ms, before_ms))
+            if (table := closed[-1]) is not None:
+                rows.append(self._final(window, table))
+        return rows
+
+    def _split(self, level: int, size_ms: int, before_ms: int) -> pl.DataFrame | None:
+        """The closed part of a level, or None; the open part stays. Nothing to do unless an edge of this size was passed."""
+        if before_ms // size_ms == self.closed_ms // size_ms or (table := self._merged(level)) is None:
+            return None
+        done = pl.col(START) + size_ms <= self.closed_ms
+        self.levels[level] = [rest] if len(rest := table.filter(~done)) else []
+        table = self._padded(table.filter(done))
+        return table if len(table) else None
+
+    def _lifted(self, source: pl.DataFrame, window: Window) -> pl.DataFrame:
+        """Closed stretches as parts of a larger window; those that fall into the same one are merged."""
+        table = source.with_columns(start_of(pl.col(START), window.size_ms))
+        return self._merge([table]) if source[START].n_unique() > table[START].n_unique() else table
+
+    def _merged(self, level: int) -> pl.DataFrame | None:
+        """A level as one table, a row for each stretch and group."""
+        tables = self.levels.get(level, [])
+        if len(tables) > 1:
+            self.levels[level] = tables = [self._merge(tables)]
+        return tables[0] if tables else None
+
+    def _padded(self, table: pl.DataFrame) -> pl.DataFrame:
+        """With nulls for what a newer plan measures and these events did not have."""
+        missing = [name for name in aggregates.names(self.plan) if name not in table.columns]
+        return table.with_columns(pl.lit(None).alias(name) for name in missing) if missing else table
+
+    def _merge(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        alike = all(table.columns == tables[0].columns for table in tables)
+        table = pl.concat(tables) if alike else self._padded(pl.concat(tables, how="diagonal_relaxed"))
+        return table.group_by(START, *self.groups).agg(aggregates.merge(self.plan))
+
+    def _final(self, window: Window, table: pl.DataFrame) -> Rows:
+        by_data = pl.col(START) + window.size_ms <= self.closed_by_data_ms
+        closed_by = pl.when(by_data).then(pl.lit("data")).otherwise(pl.lit("idle"))
+        rows = self._rows(window, table, final=True, closed_by=closed_by)
+        if (published := self.published.get(window.size_ms)) is not None:
+            self.published[window.size_ms] = published.filter(pl.col(START) + window.size_ms > self.closed_ms)
+        return rows
+
+    def _provisional(self, clock_ms: int) -> list[Rows]:
+        """Rows of open windows that changed since the last time: at most every `update`, and only while no partition lags."""
+        plan = self.plan
+        if plan.update_ms is None or not self.touched or clock_ms < self.updated_ms + plan.update_ms:
+            return []
+        if not all(mark.fresh for mark in self.marks.values()):
+            self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
+            return []
+        self.updated_ms = clock_ms
+        keys = [START, *self.groups]
+        folds = sum(self.shards if group_set else 1 for group_set in plan.group_sets)
+        limit = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
+        changed = pl.concat([table.select(keys) for table in self.touched]).unique(maintain_order=True)
+        self.touched = [changed.slice(limit)] if len(changed) > limit else []
+        rows = []
+        for number, window in enumerate(plan.windows):
+            at = start_of(pl.col(START), window.size_ms)
+            asked = changed.head(limit).select(at, *self.groups).unique()
+            found = [table.with_columns(at).join(asked, on=keys, how="semi", nulls_equal=True) for table in self._open(number)]
+            if found and len(table := self._merge(found)):
+                rows.append(self._rows(window, table, final=False, closed_by=pl.lit(None, pl.String)))
+        return rows
+
+    def _open(self, number: int | None) -> Iterator[pl.DataFrame]:
+        """The tables whose rows will end in a window: its own level and those that feed it, down to the slices."""
+        while number is not None:
+            yield from self._level(self.plan.windows[number].size_ms)
+            number = self.feeds[number]
+        yield from self._level(0)
+
+    def _level(self, level: int) -> list[pl.DataFrame]:
+        return [table] if (table := self._merged(level)) is not None else []
+
+    def _rows(self, window: Window, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
+        """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
+        keys = [START, *self.groups]
+        table = table.select(
+            *keys,
+            aggregates.EVENTS,
+            *aggregates.results(self.plan, window.size_ms),
+            pl.lit(final).alias("final"),
+            closed_by.alias("closed_by"),
+        )
+        if (published := self.published.get(window.size_ms)) is None:
+            table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
+        else:
+            table = table.join(published, on=keys, how="left", nulls_equal=True).with_columns((pl.col("revision") + 1).fill_null(0))
+        if not final:
+            told = table.select(*keys, "revision")
+            older = [] if published is None else [published.join(told, on=keys, how="anti", nulls_equal=True)]
+            self.published[window.size_ms] = pl.concat([*older, told])
+        return Rows(self.plan, self.group_set, window, table)
+
+
+def _age(plan: TopicPlan) -> tuple[int, tuple[int, ...]]:
+    """Plans grow by schema ids: the one made from more of them is the newer."""
+    return len(plan.version), plan.version
+
+
+def _bytes(table: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    table.write_ipc(out)
+    return out.getvalue()
+
+
+def _read(table: bytes) -> pl.DataFrame:
+    return pl.read_ipc(io.BytesIO(table))

@@ -1,0 +1,236 @@
+"""What one reader makes of the record batches of one topic. In: batches and the clock. Out: events to fold, records set aside. Pure.
+
+Here every message gets its one fate, and here alone lateness is judged: in offset order, inside the message's own partition.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from flows import wire
+from flows.fields import Schema
+from flows.plan import TopicPlan, expression
+from flows.records import DEAD, LATE, Origin, Record, set_aside
+from flows.slices import Events
+from flows.watermark import NEVER, Mark, Times, before, late
+
+YEAR_9999_MS = 253_402_300_799_999
+FATES = ("tombstone", "short", "magic", "schema", "malformed", "range", "time", "future", "late", "filtered", "folded")
+PLACE = ("__partition", "__offset", "__timestamp", "__batch", "__at")  # of a message: see wire.Decoded
+CAUSES = ("data", "joined", "idle")  # of a late message; the fold knows one more, "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one partition is read: the next offset, its watermark, and its books (read = the sum of all fates).
+
+    `seen_ms`: its watermark by data alone; `joined_ms`, `idle_ms`: what it promised; `moved_ms`: when, by the clock, data last moved it.
+    """
+
+    offset: int
+    seen_ms: int = NEVER
+    joined_ms: int = NEVER
+    idle_ms: int = NEVER
+    fates: Mapping[str, int] = field(default_factory=dict)
+    moved_ms: int = NEVER
+
+    @property
+    def reached_ms(self) -> int:
+        """The partition's watermark, promises included."""
+        return max(self.seen_ms, self.joined_ms, self.idle_ms)
+
+
+class Taken(NamedTuple):
+    """Of some batches: the frame of events to fold, the messages set aside, and where each partition stands then."""
+
+    frame: pl.DataFrame
+    aside: list[Record]
+    positions: dict[int, Position]
+    offsets: dict[int, tuple[int, int]]
+
+
+class _Judged(NamedTuple):
+    """Of each row its event time, its fate (index into FATES), a late one's cause (into CAUSES); of each partition its W_p after them."""
+
+    times: Times
+    fate: Times
+    cause: Times
+    seen_ms: dict[int, int]
+
+
+_TIME, _FUTURE, _LATE, _FILTERED, _FOLDED = (FATES.index(fate) for fate in ("time", "future", "late", "filtered", "folded"))
+
+
+def take(
+    plan: TopicPlan,
+    positions: Mapping[int, Position],
+    batches: Sequence[wire.RawBatch],
+    schema_of: Callable[[int], Schema],
+    clock_ms: int,
+) -> Taken:
+    """Decode batches (of partitions in `positions`, in offset order) and judge every message.
+
+    A batch may begin below a partition's offset, as Kafka hands out whole batches: those messages were read before.
+    Whatever `schema_of` raises but SchemaError passes through, and nothing has happened then.
+    """
+    decoded = wire.decode(batches, dict(plan.columns), schema_of)
+    frame = _unread(decoded.frame, positions, batches)
+    rejected = [message for message in decoded.rejected if message.offset >= positions[message.partition].offset]
+    segments = _segments(frame)
+    judged = _judge(plan, positions, frame, segments, clock_ms)
+    books: dict[int, Counter[str]] = {partition: Counter() for partition in positions}
+    offsets: dict[int, tuple[int, int]] = {}
+    for partition, rows in segments.items():
+        counts = np.bincount(judged.fate[rows], minlength=len(FATES))
+        books[partition].update({FATES[fate]: int(counts[fate]) for fate in np.flatnonzero(counts)})
+        offsets[partition] = (int(frame["__offset"][rows.start]), int(frame["__offset"][rows.stop - 1]))
+    for message in rejected:
+        books[message.partition][message.reason] += 1
+        first, last = offsets.get(message.partition, (message.offset, message.offset))
+        offsets[message.partition] = (min(first, message.offset), max(last, message.offset))
+    stand = {
+        partition: _advance(positions[partition], last + 1, judged.seen_ms.get(partition, NEVER), books[partition], clock_ms)
+        for partition, (_, last) in offsets.items()
+    }
+    aside = [_rejected(plan.topic, message) for message in rejected if message.reason != "tombstone"]
+    aside += _unfolded(plan.topic, batches, frame, judged)
+    folded = frame if (judged.fate == _FOLDED).all() else frame.filter(pl.Series(judged.fate == _FOLDED))
+    return Taken(_columns(plan, folded), aside, stand, offsets)
+
+
+def promise(plan: TopicPlan, positions: Mapping[int, Position], ended: Iterable[int], clock_ms: int) -> dict[int, Position]:
+    """Positions raised by an idle promise: no newer event time for `idle`, and the broker's end seen (`ended`) since then."""
+    return {
+        partition: replace(position, idle_ms=max(position.idle_ms, clock_ms - plan.lateness_ms))
+        for partition in ended
+        if quiet(plan, position := positions[partition], clock_ms)
+    }
+
+
+class Reading:
+    """One reader's share of one topic: its partitions' positions, and what it passes on. The clock and the plan are arguments."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.positions: dict[int, Position] = {}
+        self.ended: set[int] = set()  # partitions whose end was seen since data last moved them
+        self.fresh: set[int] = set()  # partitions in which nothing unread is old
+
+    def meet(self, partition: int, offset: int, clock_ms: int, *, joined_behind_ms: int | None = None) -> None:
+        """A partition to be read from `offset`; one that joined while the flow runs starts with a promise that far behind the clock."""
+        joined_ms = NEVER if joined_behind_ms is None else clock_ms - joined_behind_ms
+        self.positions[partition] = Position(offset, joined_ms=joined_ms, moved_ms=clock_ms)
+
+    def read(
+        self, plan: TopicPlan, partitions: int, batches: Sequence[wire.RawBatch], schema_of: Callable[[int], Schema], clock_ms: int
+    ) -> tuple[Events, list[Record]]:
+        """Events and records set aside of some batches (see `take`)."""
+        taken = take(plan, self.positions, batches, schema_of, clock_ms)
+        self.ended -= {partition for partition, at in taken.positions.items() if at.moved_ms != self.positions[partition].moved_ms}
+        self.positions |= taken.positions
+        return self._events(plan, taken.frame, partitions, clock_ms, taken.offsets), taken.aside
+
+    def tick(self, plan: TopicPlan, partitions: int, ended: Iterable[int], clock_ms: int) -> Events:
+        """No events, but how late it is: partitions whose end was seen (`ended`) promise what they may."""
+        self.ended.update(ended)
+        self.positions |= promise(plan, self.positions, self.ended, clock_ms)
+        return self._events(plan, None, partitions, clock_ms, {})
+
+    def _events(
+        self, plan: TopicPlan, frame: pl.DataFrame | None, partitions: int, clock_ms: int, offsets: Mapping[int, tuple[int, int]]
+    ) -> Events:
+        marks = {partition: Mark(at.seen_ms, at.reached_ms, partition in self.fresh) for partition, at in self.positions.items()}
+        return Events(plan, frame, marks, partitions, clock_ms, offsets)
+
+
+def quiet(plan: TopicPlan, position: Position, clock_ms: int) -> bool:
+    """Whether a partition's watermark has not moved for `idle`, so that it may promise once its end is seen."""
+    return clock_ms - position.moved_ms >= plan.idle_ms
+
+
+def _advance(position: Position, offset: int, seen_ms: int, fates: Counter[str], clock_ms: int) -> Position:
+    return replace(
+        position,
+        offset=max(position.offset, offset),
+        seen_ms=max(position.seen_ms, seen_ms),
+        moved_ms=clock_ms if seen_ms > position.reached_ms else position.moved_ms,
+        fates=fates + Counter(position.fates),
+    )
+
+
+def _unread(frame: pl.DataFrame, positions: Mapping[int, Position], batches: Sequence[wire.RawBatch]) -> pl.DataFrame:
+    again = {b.partition for b in batches if b.base_offset < positions[b.partition].offset}
+    for partition in again:
+        frame = frame.filter((pl.col("__partition") != partition) | (pl.col("__offset") >= positions[partition].offset))
+    return frame
+
+
+def _segments(frame: pl.DataFrame) -> dict[int, slice]:
+    """The rows of each partition; a decoded frame is sorted by partition and offset."""
+    partitions, starts = np.unique(frame["__partition"].to_numpy(), return_index=True)
+    edges = [*starts.tolist(), len(frame)]
+    return {partition: slice(*edges[number : number + 2]) for number, partition in enumerate(partitions.tolist())}
+
+
+def _judge(
+    plan: TopicPlan, positions: Mapping[int, Position], frame: pl.DataFrame, segments: Mapping[int, slice], clock_ms: int
+) -> _Judged:
+    """The first that applies: time, future, late, filtered, folded. What passes `future` moves the watermark, whatever comes then."""
+    times = frame.select(pl.col(plan.time or "__timestamp").fill_null(-1)).to_series().to_numpy()
+    stamps = frame["__timestamp"].to_numpy()
+    possible = (times >= 0) & (times <= YEAR_9999_MS)
+    future = times > np.where(stamps < 0, clock_ms, np.minimum(stamps, clock_ms)) + plan.max_future_ms
+    moves = possible & ~future
+    cause, seen_ms = np.full(len(times), -1, np.int64), {}
+    for partition, rows in segments.items():
+        position = positions[partition]
+        marks = before(times[rows], moves[rows], plan.lateness_ms, position.seen_ms)
+        for number, watermark in ((2, position.idle_ms), (1, position.joined_ms), (0, marks[:-1])):  # the first cause has the last word
+            cause[rows][late(times[rows], watermark, plan.slice_ms)] = number
+        seen_ms[partition] = int(marks[-1])
+    fate = np.full(len(times), _FOLDED, np.int64)
+    if plan.where is not None:
+        kept = frame.select(expression(plan.where, frame.columns).fill_null(value=False).alias("kept")).to_series().to_numpy()
+        fate[~kept] = _FILTERED
+    fate[cause >= 0] = _LATE
+    fate[future] = _FUTURE
+    fate[~possible] = _TIME
+    return _Judged(times, fate, cause, seen_ms)
+
+
+def _rejected(topic: str, message: wire.Rejected) -> Record:
+    origin = Origin(topic, message.partition, message.offset, message.timestamp, message.reason, message.error, message.schema_id)
+    return set_aside(DEAD, message.key, message.value, origin)
+
+
+def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame, judged: _Judged) -> list[Record]:
+    """Late records, and dead letters of impossible and future times, with their original bytes."""
+    rows = np.flatnonzero((judged.fate == _LATE) | (judged.fate == _TIME) | (judged.fate == _FUTURE))
+    records = []
+    for row, (partition, offset, timestamp, batch, at) in zip(rows, frame[rows].select(PLACE).iter_rows(), strict=True):
+        key, value = wire.original(batches, batch, at)
+        reason = FATES[judged.fate[row]]
+        error = f"cause: {CAUSES[judged.cause[row]]}" if reason == "late" else f"event time {judged.times[row]}"
+        records.append(
+            set_aside(LATE if reason == "late" else DEAD, key, value, Origin(topic, partition, offset, timestamp, reason, error))
+        )
+    return records
+
+
+def _columns(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
+    """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever."""
+    kinds = {kpi.of: kpi.kind for kpi in plan.kpis}
+
+    def measure(of: str) -> pl.Expr:
+        column = expression(of, frame.columns)
+        return pl.when(column.is_finite()).then(column) if kinds[of] == "float" else column
+
+    return frame.select(
+        pl.col(plan.time or "__timestamp").alias("time"),
+        *(pl.col(path).alias(f"by:{path}") for path in plan.groups),
+        *(measure(of).alias(f"of:{of}") for of in plan.measures),
+    )

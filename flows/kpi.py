@@ -1,0 +1,129 @@
+"""The flow that `python -m bytewax.run flows.kpi` runs. In: configuration. Out: the dataflow with its real ends.
+
+Everything a person can get wrong is found here, before the engine starts, and told in one line.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import prometheus_client
+from bytewax.dataflow import Dataflow
+from confluent_kafka.admin import AdminClient
+
+from flows import topics
+from flows.connection import connection
+from flows.declaration import read_declaration
+from flows.errors import ConfigError
+from flows.outputs import Planner
+from flows.plan import fingerprint
+from flows.reader import Services
+from flows.recovery import lock
+from flows.registry import Registry
+from flows.sink import KafkaSink
+from flows.source import KafkaSource
+from flows.stop import Stop, leave
+from flows.topology import kpi_flow
+
+LOG = logging.getLogger("kpi")
+SINK_PARTS = 2
+RETRY_S = 2.0
+HELD: list[TextIO] = []  # locks live as long as the process
+
+
+def flow() -> Dataflow:
+    """The dataflow as the environment and the command line of bytewax.run describe it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        return _flow(os.environ, _recovery(os.environ))
+    except ConfigError as error:
+        raise SystemExit(f"kpi: {error}") from None
+    except Stop as stop:
+        leave(stop)
+
+
+def _flow(environ: Mapping[str, str], recovery: Path | None) -> Dataflow:
+    declaration = read_declaration(environ)
+    chosen = topics.choose(declaration.defaults.topics.include, declaration.defaults.topics.exclude)
+    where = connection(environ)
+    flow_id = environ.get("KPI_FLOW_ID", "kpi")
+    admin = AdminClient({**where.librdkafka(), "log_level": 2})
+    registry = Registry(*where.registry())
+    planner = Planner(declaration, registry, admin, SINK_PARTS)
+    stopping = _stop_on_signals()
+    _metrics(environ)
+    if recovery is None:
+        LOG.warning("no recovery directory (-r): at-least-once; rows go out at once, and each start reads from `start` again")
+    else:
+        LOG.info("exactly-once, recovery directory %s", recovery)
+    LOG.info("Kafka %s, registry %s", where.librdkafka()["bootstrap.servers"], where.registry()[0])
+    _wait_for_cluster(planner, stopping)
+    source = KafkaSource(
+        Services(where.kafka_python(), admin, registry, planner, chosen),
+        SINK_PARTS,
+        durable=recovery is not None,
+        fingerprint=fingerprint(declaration),
+        stopping=stopping,
+    )
+    return kpi_flow(source, KafkaSink(where.librdkafka(), flow_id, durable=recovery is not None, parts=SINK_PARTS), SINK_PARTS)
+
+
+def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -> Path | None:
+    """The recovery directory that bytewax.run was given, locked for this process; None without one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-r", "--recovery-directory", type=Path, default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
+    parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID", "0"))
+    given, _ = parser.parse_known_args(arguments)
+    if given.recovery_directory is None:
+        return None
+    directory = Path(given.recovery_directory)
+    if not list(directory.glob("part-*.sqlite3")):
+        raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with: python -m bytewax.recovery {directory} 1")
+    HELD.append(lock(directory, given.process_id))
+    return directory
+
+
+def _stop_on_signals() -> threading.Event:
+    """SIGTERM and Ctrl-C let the readers end: the engine then writes a last snapshot and leaves with exit code 0."""
+    stopping = threading.Event()
+
+    def stop(signal_number: int, _: object) -> None:
+        if stopping.is_set():  # the second time: at once
+            raise SystemExit(128 + signal_number)
+        LOG.info("%s: ending with a snapshot", signal.Signals(signal_number).name)
+        stopping.set()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+    return stopping
+
+
+def _metrics(environ: Mapping[str, str]) -> None:
+    port = environ.get("KPI_METRICS_PORT")
+    if not port:
+        return
+    try:
+        prometheus_client.start_http_server(int(port), environ.get("KPI_METRICS_HOST", "127.0.0.1"))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a free port ({error})") from None
+
+
+def _wait_for_cluster(planner: Planner, stopping: threading.Event) -> None:
+    """Until the flow's own topics exist. A cluster that is away is waited for."""
+    while True:
+        try:
+            return planner.ensure_own_topics()
+        except topics.Unreachable as error:
+            if stopping.is_set():
+                raise SystemExit(0) from None
+            LOG.warning("Kafka does not answer, trying again: %s", error)
+            time.sleep(RETRY_S)

@@ -1,0 +1,28 @@
+"""Every Prometheus metric of the flow in one table. In: labels and numbers. Out: the page at KPI_METRICS_PORT. Never a group in a label."""
+
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge
+
+from flows.intake import Position
+from flows.watermark import NEVER
+
+messages = Counter("kpi_messages", "Messages by their one fate; their sum is what was read", ["topic", "partition", "fate"])
+gap = Counter("kpi_gap_messages", "Offsets that had expired before they were read", ["topic", "partition"])
+late_closed = Counter("kpi_late_closed_events", "Folded events whose slice was found closed, summed over group sets", ["topic"])
+watermark = Gauge("kpi_watermark_seconds", "Event time a partition has reached (its lateness taken off)", ["topic", "partition"])
+waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])
+
+
+def count(topic: str, partition: int, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Add to the books what a partition's fates have grown by."""
+    for fate, number in after.items():
+        if (more := number - before.get(fate, 0)) > 0:
+            messages.labels(topic, partition, fate).inc(more)
+
+
+def watermarks(topic: str, positions: Mapping[int, Position]) -> None:
+    """Show how far each partition has come, once it has any event time."""
+    for partition, position in positions.items():
+        if (reached := position.reached_ms) != NEVER:
+            watermark.labels(topic, partition).set(reached / 1000)

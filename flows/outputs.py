@@ -1,0 +1,79 @@
+"""Plans made ready to run. In: topics and the schema ids met in them. Out: plans whose KPI topics and schemas exist.
+
+Here alone the flow waits for registry and cluster: a plan that has left this module needs neither again.
+"""
+
+import threading
+from dataclasses import replace
+
+from confluent_kafka.admin import AdminClient
+
+from flows import topics
+from flows.declaration import Declaration, Topic
+from flows.fields import SchemaError
+from flows.plan import Output, TopicPlan, plan
+from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
+from flows.registry import Registry
+
+PARTITIONS = 4  # of a KPI topic: a reader of charts is one process
+
+
+class Planner:
+    """Plans by topic, shared by the readers of a process so that all of them meet a new schema together. Thread-safe."""
+
+    def __init__(self, declaration: Declaration, registry: Registry, admin: AdminClient, sink_parts: int) -> None:
+        self._declaration, self._registry, self._admin = declaration, registry, admin
+        self.sink_parts = sink_parts
+        self._lock = threading.Lock()
+        self._plans: dict[str, TopicPlan] = {}
+
+    def ensure_own_topics(self) -> None:
+        """The topics of late records, dead letters and the sink's markers. Raises topics.Unreachable."""
+        retention = {"retention.ms": str(self._declaration.defaults.retention)}
+        compact = {"cleanup.policy": "compact", "segment.bytes": "1048576"}
+        wanted = {LATE: (PARTITIONS, retention), DEAD: (PARTITIONS, retention), PROGRESS: (self.sink_parts, compact)}
+        topics.ensure(self._admin, wanted)
+
+    def declared(self, topic: str) -> Topic:
+        """What is declared for a topic, whatever its schemas."""
+        return self._declaration.of(topic)
+
+    def plan(self, topic: str, new: int | None = None) -> TopicPlan:
+        """The plan of a topic for every schema id it was ever asked with; before the first, that of its subject's latest version.
+
+        Raises registry.Away and topics.Unreachable (try again; nothing was lost), ConfigError (the declaration does not fit),
+        SchemaError (`new` is not usable).
+        """
+        made = self._plans.get(topic)
+        if made is not None and (new is None or new in made.version):
+            return made
+        with self._lock:
+            made = self._plans.get(topic)
+            ids = set(made.version) if made else self._latest(topic)
+            if new is not None:
+                ids.add(new)
+            if made is None or ids != set(made.version):
+                self._plans[topic] = self._ready(plan(self._declaration, topic, [self._registry.schema(schema_id) for schema_id in ids]))
+            return self._plans[topic]
+
+    def _latest(self, topic: str) -> set[int]:
+        """The id of the newest version of the topic's subject, if there is one that can be used."""
+        latest = self._registry.latest(f"{topic}-value")
+        if latest is None:
+            return set()
+        try:
+            return {self._registry.schema(latest[0]).id}
+        except SchemaError:
+            return set()
+
+    def _ready(self, made: TopicPlan) -> TopicPlan:
+        if not made.version:
+            return made
+        settings = {"cleanup.policy": "compact,delete", "retention.ms": str(self._declaration.defaults.retention)}
+        outputs = []
+        for window in made.windows:
+            name = output_topic(made.topic, window)
+            topics.ensure(self._admin, {name: (PARTITIONS, settings)})
+            key, value = schemas(made, window)
+            outputs.append(Output(name, self._registry.register(f"{name}-key", key), self._registry.register(f"{name}-value", value)))
+        return replace(made, outputs=tuple(outputs))

@@ -1,0 +1,221 @@
+"""What to compute. In: the declaration (kpi.toml, environment) and a topic's Avro schemas. Out: frozen plans. Pure.
+
+A plan travels with the data it is for, so every later step is a function of its input alone.
+"""
+
+import difflib
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from flows.declaration import AGGREGATES, Declaration, Topic
+from flows.errors import ConfigError
+from flows.fields import Leaf, Schema
+
+MILLI_NS = 1_000_000
+TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A tumbling window: stretches `[n * size, (n + 1) * size)` of event time. `label` is its spelling in topic names."""
+
+    size_ms: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """One number of every window and group: `aggregate` over `of`, a column of kind `kind` (see fields.Leaf)."""
+
+    name: str
+    aggregate: str
+    of: str = "*"
+    kind: str = "integer"
+    scale: int = 0
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the rows of one window size go: the KPI topic and the schema ids of its key and value."""
+
+    topic: str
+    key_id: int
+    value_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`."""
+
+    topic: str
+    time: str | None  # a leaf's path; None: the Kafka timestamp
+    group_sets: tuple[tuple[str, ...], ...]
+    where: str | None
+    kpis: tuple[Kpi, ...]
+    windows: tuple[Window, ...]  # by size, smallest first
+    lateness_ms: int
+    idle_ms: int
+    update_ms: int | None  # None: final rows only
+    max_future_ms: int
+    start: str | int  # "earliest", "latest" or UTC ms
+    columns: tuple[tuple[str, pl.DataType], ...] = ()
+    version: tuple[int, ...] = ()  # the schema ids it was made from
+    outputs: tuple[Output, ...] = field(default=(), compare=False)
+
+    @property
+    def slice_ms(self) -> int:
+        """Greatest common divisor of all window sizes: the smallest stretch that is folded."""
+        return math.gcd(*(window.size_ms for window in self.windows))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every path some group set groups by, in order of first mention."""
+        return tuple(dict.fromkeys(path for group_set in self.group_sets for path in group_set))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Every distinct path or expression a KPI measures."""
+        return tuple(dict.fromkeys(kpi.of for kpi in self.kpis if kpi.of != "*"))
+
+
+def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> TopicPlan:
+    """The plan of a topic, from what is declared for it and the union of its schema versions (by id; the newest wins).
+
+    Raises ConfigError where the declaration names a field that no version has, or an expression of an unusable type.
+    """
+    said = declaration.of(topic)
+    if not schemas:  # nothing readable so far: time goes on, and every message has another fate than to be folded
+        return _planned(said, topic)
+    at = f"topics.{topic}"
+    leaves = {path: leaf for schema in sorted(schemas, key=lambda s: s.id) for path, leaf in schema.leaves.items()}
+    frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
+    time = _time(said, leaves, at)
+    for n, group_set in enumerate(said.by):
+        for path in group_set:
+            _known(path, frame, f"{at}.by[{n}]")
+    if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
+        raise ConfigError(f"{at}.where: got {said.where!r}, want a condition (true or false)")
+    kpis = _declared(said, leaves, frame, at) if said.kpis else _derived(leaves, time)
+    needed = {time, *(path for group_set in said.by for path in group_set)} - {None}
+    for text in (said.where, *(kpi.of for kpi in kpis)):
+        if text is not None and text != "*":
+            needed |= set(expression(text, frame.columns).meta.root_names())
+    columns = tuple((path, leaf.dtype) for path, leaf in leaves.items() if path in needed)
+    version = tuple(sorted(schema.id for schema in schemas))
+    return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version)
+
+
+def expression(text: str, columns: Sequence[str]) -> pl.Expr:
+    """A path as a column, anything else as SQL (polars' dialect; a nested path inside SQL stands in double quotes)."""
+    return pl.col(text) if text in columns else pl.sql_expr(text)
+
+
+def label(size_ms: int) -> str:
+    """A window size as topic names spell it: the largest unit that divides it.
+
+    >>> label(10_000), label(300_000), label(86_400_000), label(1_500)
+    ('10s', '5m', '1d', '1500ms')
+    """
+    for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if size_ms % unit_ms == 0:
+            return f"{size_ms // unit_ms}{unit}"
+    return f"{size_ms}ms"
+
+
+def fingerprint(declaration: Declaration) -> str:
+    """Sixteen hex digits of what file and environment declare (never of what was discovered)."""
+    return hashlib.sha256(repr(declaration).encode()).hexdigest()[:16]
+
+
+def _planned(said: Topic, topic: str) -> TopicPlan:
+    """As far as it does not depend on a schema."""
+    return TopicPlan(
+        topic=topic,
+        time=None,
+        group_sets=said.by,
+        where=None,
+        kpis=(),
+        windows=tuple(Window(size_ms, label(size_ms)) for size_ms in said.windows),
+        lateness_ms=said.lateness,
+        idle_ms=said.idle,
+        update_ms=said.update,
+        max_future_ms=said.max_future,
+        start=said.start,
+    )
+
+
+def _time(said: Topic, leaves: Mapping[str, Leaf], at: str) -> str | None:
+    """The declared field, else the first of the usual names, else the first timestamp, else None: the Kafka timestamp."""
+    usable = [path for path, leaf in leaves.items() if leaf.kind == "time" and leaf.unit_ns <= MILLI_NS]
+    if said.time is not None:
+        if said.time not in leaves:
+            raise ConfigError(f"{at}.time: got {said.time!r}, want one of {_choices(said.time, leaves)}")
+        if said.time not in usable and leaves[said.time].kind != "integer":
+            raise ConfigError(f"{at}.time: got {said.time!r} of kind {leaves[said.time].kind}, want a timestamp or integer UTC ms")
+        return said.time
+    usual = [name for name in TIME_NAMES if name in usable or (name in leaves and leaves[name].kind == "integer")]
+    return next(iter([*usual, *usable]), None)
+
+
+def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:
+    kpis = []
+    for name, kpi in said.kpis.items():
+        if kpi.of == "*":
+            kpis.append(Kpi(name, kpi.aggregate, unit=kpi.unit))
+            continue
+        here = f"{at}.kpis.{name}.{kpi.aggregate}"
+        dtype = _type(kpi.of, frame, here)
+        leaf = leaves.get(kpi.of)
+        kind = "time" if leaf is not None and leaf.kind == "time" else kind_of(dtype)
+        wanted = AGGREGATES[kpi.aggregate]
+        if kind not in wanted:
+            raise ConfigError(f"{here}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
+        kpis.append(Kpi(name, kpi.aggregate, kpi.of, kind, dtype.scale if isinstance(dtype, pl.Decimal) else 0, kpi.unit))
+    return tuple(kpis)
+
+
+def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
+    """From types alone: a number's mean, min and max (a decimal's sum too), a boolean's share, and always the rate."""
+    number = ("mean", "min", "max")
+    kinds = {"integer": number, "float": number, "decimal": ("sum", *number), "boolean": ("share",)}
+    measured = [(path, leaf, aggregate) for path, leaf in leaves.items() if path != time for aggregate in kinds.get(leaf.kind, ())]
+    return (
+        Kpi("rate", "rate"),
+        *(Kpi(f"{path}_{aggregate}", aggregate, path, leaf.kind, leaf.scale) for path, leaf, aggregate in measured),
+    )
+
+
+def kind_of(dtype: pl.DataType) -> str:
+    """The kind (see fields.Leaf) of a column's type."""
+    if isinstance(dtype, pl.Decimal):
+        return "decimal"
+    if dtype.is_integer():
+        return "integer"
+    if dtype.is_float():
+        return "float"
+    return {pl.Boolean: "boolean", pl.String: "string"}.get(type(dtype), "other")
+
+
+def _type(text: str, frame: pl.DataFrame, at: str) -> pl.DataType:
+    try:
+        return frame.select(expression(text, frame.columns).alias("it")).schema["it"]
+    except pl.exceptions.ColumnNotFoundError:
+        unknown = [name for name in expression(text, frame.columns).meta.root_names() if name not in frame.columns]
+        raise ConfigError(f"{at}: got {unknown[0]!r}, want one of {_choices(unknown[0], frame.columns)}") from None
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"{at}: got {text!r}, want a field or a SQL expression ({str(error).splitlines()[0]})") from None
+
+
+def _known(path: str, frame: pl.DataFrame, at: str) -> None:
+    if path not in frame.columns:
+        raise ConfigError(f"{at}: got {path!r}, want one of {_choices(path, frame.columns)}")
+
+
+def _choices(got: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    near = difflib.get_close_matches(got, list(known), n=1)
+    return ", ".join(known) + (f" (did you mean {near[0]!r}?)" if near else "")

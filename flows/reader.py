@@ -1,0 +1,309 @@
+"""One reader's thread. In: its partitions of every chosen topic. Out: emissions, in order, each with the positions behind it.
+
+It finds topics and partitions, reads whole record batches, holds a topic back while registry or cluster is away, pauses what runs
+too far ahead, and lets quiet partitions promise. What a message means is decided in intake.py.
+"""
+
+import logging
+import math
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+from kafka import TopicPartition
+from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+from flows import metrics, topics
+from flows.fields import Schema
+from flows.intake import Position, Reading, quiet
+from flows.outputs import Planner
+from flows.plan import TopicPlan
+from flows.raw import raw_consumer
+from flows.records import Record
+from flows.registry import Away, Registry
+from flows.slices import Events
+from flows.watermark import NEVER, Mark
+from flows.wire import RawBatch
+
+LOG = logging.getLogger(__name__)
+DISCOVER_S = 5.0
+TICK_S = 1.0
+RETRY_S = 1.0
+LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
+FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
+FRESH_MS = 10_000
+AHEAD_SLICES = 60
+
+
+@dataclass
+class Services:
+    """What the readers of one process share."""
+
+    kafka_python: Mapping[str, object]
+    admin: AdminClient
+    registry: Registry
+    planner: Planner
+    chosen: Callable[[str], bool]
+    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    reached_ms: dict[str, dict[int, int]] = field(default_factory=dict)  # topic -> partition -> watermark, of all readers here
+    found: dict[str, tuple[str, int]] | None = None
+    found_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def topics(self) -> dict[str, tuple[str, int]]:
+        """Chosen topic -> (id, partitions), asked anew every 5 s by whoever comes first. Raises topics.Unreachable."""
+        with self.lock:
+            if self.found is None or time.monotonic() - self.found_s >= DISCOVER_S:
+                self.found, self.found_s = topics.discover(self.admin, self.chosen), time.monotonic()
+            return self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """Items of one topic, and where its partitions stand once they are emitted."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+    positions: Mapping[int, Position]
+    items: list[Events | tuple[str, list[Record]]]
+
+
+@dataclass
+class Share:
+    """A reader's share of one topic: what was read of it, and what waits."""
+
+    reading: Reading
+    topic_id: str
+    partitions: int
+    waiting: list[RawBatch] = field(default_factory=list)
+    retry_s: float = 0.0
+    emitted_s: float = 0.0
+    ticked: Mapping[int, Mark] = field(default_factory=dict)
+    stamps: dict[int, int] = field(default_factory=dict)  # partition -> Kafka timestamp of the newest batch read
+
+
+class _NewSchema(Exception):  # noqa: N818 - news, not an error
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(schema_id)
+        self.schema_id = schema_id
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Which reader of how many, and where its topics go on: topic -> (id, partitions known, positions)."""
+
+    number: int
+    readers: int
+    resumed: Mapping[str, tuple[str, int, dict[int, Position]]]
+
+    def mine(self, topic: str, partitions: int) -> set[int]:
+        """The partitions of a topic that are this reader's: (crc32(topic) + partition) mod readers, the same for ever."""
+        return {p for p in range(partitions) if (zlib.crc32(topic.encode()) + p) % self.readers == self.number}
+
+
+def read_topics(duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
+    """Read until `ends()`. Raises what cannot be mended by trying again."""
+    reader = _Reader(duty, services, put, ends)
+    try:
+        while not ends():
+            reader.turn()
+    finally:
+        reader.consumer.close(autocommit=False)
+
+
+class _Reader:
+    def __init__(self, duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
+        self.duty, self.resumed = duty, dict(duty.resumed)
+        self.services, self.put, self.ends = services, put, ends
+        self.consumer = raw_consumer(services.kafka_python)
+        self.shares: dict[str, Share] = {}
+        self.discovered_s = self.tick_s = float("-inf")
+
+    def turn(self) -> None:
+        """One round: find, read, hand on, tell the time."""
+        now_s = time.monotonic()
+        try:
+            if now_s - self.discovered_s >= DISCOVER_S:
+                self._discover()
+                self.discovered_s = now_s
+            self._read()
+            if now_s - self.tick_s >= TICK_S:
+                self.tick_s = now_s
+                self._tick()
+        except (topics.Unreachable, KafkaError) as error:
+            LOG.warning("reader-%02d: Kafka does not answer, trying again: %s", self.duty.number, error)
+            time.sleep(RETRY_S)
+
+    def _discover(self) -> None:
+        """Take up new topics and partitions, drop those that are gone; a topic created again (another id) begins anew."""
+        found = self.services.topics()
+        for name in [name for name, share in self.shares.items() if name not in found or found[name][0] != share.topic_id]:
+            LOG.warning("%s is gone or was created again", name)
+            del self.shares[name]
+            self.services.reached_ms.pop(name, None)
+        for name, (topic_id, partitions) in found.items():
+            share = self.shares.get(name)
+            if share is None:
+                share = self.shares[name] = Share(Reading(name), topic_id, 0)
+            if partitions > share.partitions:
+                self._meet(share, partitions)
+        assigned = {TopicPartition(name, p) for name, share in self.shares.items() for p in share.reading.positions}
+        if assigned != self.consumer.assignment():
+            fresh = assigned - self.consumer.assignment()
+            self.consumer.assign(list(assigned))
+            for tp in fresh:
+                self.consumer.seek(tp, self.shares[tp.topic].reading.positions[tp.partition].offset)
+
+    def _meet(self, share: Share, partitions: int) -> None:
+        """New partitions of a topic: where it goes on, or from `start`; one that appears while the flow runs promises at once."""
+        name, clock_ms = share.reading.topic, self.services.clock_ms()
+        topic_id, known, positions = self.resumed.pop(name, ("", 0, {}))
+        if topic_id == share.topic_id:
+            share.partitions = known
+            share.reading.positions |= {p: replace(position, moved_ms=clock_ms) for p, position in positions.items()}
+        made = self.services.planner.declared(name)
+        new = sorted(self.duty.mine(name, partitions) - set(share.reading.positions))
+        for partition, offset in self._start(name, new, made.start if share.partitions == 0 else "earliest").items():
+            joined = share.partitions > 0 and partition >= share.partitions
+            share.reading.meet(partition, offset, clock_ms, joined_behind_ms=made.lateness if joined else None)
+        share.partitions = partitions
+
+    def _start(self, name: str, partitions: Sequence[int], start: str | int) -> dict[int, int]:
+        tps = [TopicPartition(name, p) for p in partitions]
+        if not tps:
+            return {}
+        if start == "earliest":
+            return {tp.partition: offset for tp, offset in self.consumer.beginning_offsets(tps).items()}
+        ends = {tp.partition: offset for tp, offset in self.consumer.end_offsets(tps).items()}
+        if start == "latest":
+            return ends
+        at = self.consumer.offsets_for_times(dict.fromkeys(tps, start))
+        return {tp.partition: ends[tp.partition] if found is None else found.offset for tp, found in at.items()}
+
+    def _read(self) -> None:
+        """Poll once and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
+        try:
+            polled = self.consumer.poll(timeout_ms=50)
+        except OffsetOutOfRangeError as error:
+            self._gap(error.args[0])
+            return
+        for tp, fetched in polled.items():
+            if tp.topic in self.shares:
+                share = self.shares[tp.topic]
+                share.waiting += [record.value for record in fetched]
+                share.stamps[tp.partition] = fetched[-1].timestamp
+        now_s = time.monotonic()
+        for share in list(self.shares.values()):
+            while share.waiting and now_s >= share.retry_s and not self.ends():
+                if not self._hand_on(share):
+                    break
+        self._pace()
+
+    def _hand_on(self, share: Share) -> bool:
+        """One frame of the oldest waiting batches; False when the topic has to wait for registry or cluster."""
+        count, events = 0, 0
+        while count < len(share.waiting) and events < FRAME_EVENTS:
+            events += share.waiting[count].count
+            count += 1
+        name = share.reading.topic
+        batches, share.waiting = share.waiting[:count], share.waiting[count:]
+        self._refresh(share)
+        try:
+            plan = self.services.planner.plan(name)
+            made, aside = self._decode(share, plan, batches)
+        except (Away, topics.Unreachable) as error:
+            if not share.retry_s:
+                LOG.warning("%s: reading pauses: %s", name, error)
+            share.waiting = [*batches, *share.waiting]
+            share.retry_s = time.monotonic() + RETRY_S
+            return False
+        if share.retry_s:
+            LOG.warning("%s: reading goes on", name)
+        share.retry_s = 0.0
+        self._emit(share, [made, *self._for_sink(name, aside)])
+        return True
+
+    def _decode(self, share: Share, plan: TopicPlan, batches: Sequence[RawBatch]) -> tuple[Events, list[Record]]:
+        """Once more with a larger plan whenever a schema is met that the plan was not made for."""
+        while True:
+            version = set(plan.version)
+
+            def schema_of(schema_id: int, version: set[int] = version) -> Schema:
+                schema = self.services.registry.schema(schema_id)
+                if schema_id not in version:
+                    raise _NewSchema(schema_id)
+                return schema
+
+            try:
+                return share.reading.read(plan, share.partitions, batches, schema_of, self.services.clock_ms())
+            except _NewSchema as news:
+                plan = self.services.planner.plan(share.reading.topic, news.schema_id)
+
+    def _refresh(self, share: Share) -> None:
+        """A partition is fresh when nothing unread in it can be older than 10 s: its end is near, or what was read last is young."""
+        reading, young_ms = share.reading, self.services.clock_ms() - FRESH_MS
+        ended = set() if share.waiting else {p for p in reading.positions if self._highwater(share, p) <= self._position(share, p)}
+        reading.fresh = ended | {p for p, stamp_ms in share.stamps.items() if stamp_ms >= young_ms}
+
+    def _highwater(self, share: Share, partition: int) -> int:
+        return self.consumer.highwater(TopicPartition(share.reading.topic, partition)) or 0
+
+    def _position(self, share: Share, partition: int) -> int:
+        return int(self.consumer.position(TopicPartition(share.reading.topic, partition)))
+
+    def _tick(self) -> None:
+        """Each second: promises of quiet partitions whose end is seen, and the time for windows that wait for nothing else."""
+        now_s, clock_ms = time.monotonic(), self.services.clock_ms()
+        for share in self.shares.values():
+            reading = share.reading
+            if share.waiting or share.retry_s > now_s or not reading.positions:
+                continue
+            try:
+                plan = self.services.planner.plan(reading.topic)
+            except (Away, topics.Unreachable):
+                continue
+            asked = [TopicPartition(reading.topic, p) for p, position in reading.positions.items() if quiet(plan, position, clock_ms)]
+            ends = self.consumer.end_offsets(asked) if asked else {}
+            ended = {tp.partition for tp, end in ends.items() if self.consumer.position(tp) >= end}
+            self._refresh(share)
+            events = reading.tick(plan, share.partitions, ended, clock_ms)
+            if events.marks != share.ticked or now_s - share.emitted_s < LINGER_S:
+                share.ticked = events.marks
+                self._emit(share, [events])
+
+    def _pace(self) -> None:
+        """Pause what waits for the registry, and what is more than 60 slices ahead of the slowest partition heard of."""
+        pause: set[TopicPartition] = set()
+        for name, share in self.shares.items():
+            reached = {p: ms for p, ms in self.services.reached_ms.get(name, {}).items() if ms != NEVER}
+            edge_ms = min(reached.values(), default=0) + AHEAD_SLICES * math.gcd(*self.services.planner.declared(name).windows)
+            ahead = {p for p in share.reading.positions if reached.get(p, NEVER) > edge_ms}
+            pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting else ahead)}
+        paused = self.consumer.paused()
+        self.consumer.pause(*(pause - paused))
+        self.consumer.resume(*(paused - pause))
+        metrics.waiting.labels(self.duty.number).set(sum(bool(share.waiting) for share in self.shares.values()))
+
+    def _gap(self, asked: Mapping[TopicPartition, int]) -> None:
+        """Offsets that expired before they were read: counted, said, and reading goes on from the earliest there is."""
+        first, end = self.consumer.beginning_offsets(list(asked)), self.consumer.end_offsets(list(asked))
+        for tp, offset in asked.items():
+            to = first[tp] if first[tp] > offset else end[tp]
+            LOG.warning("%s[%d]: offset %d is not there any more, going on from %d", tp.topic, tp.partition, offset, to)
+            metrics.gap.labels(tp.topic, tp.partition).inc(max(0, to - offset))
+            self.consumer.seek(tp, to)
+            reading = self.shares[tp.topic].reading
+            reading.positions[tp.partition] = replace(reading.positions[tp.partition], offset=to)
+
+    def _emit(self, share: Share, items: list[Any]) -> None:
+        reading, share.emitted_s = share.reading, time.monotonic() if len(items) > 1 or items[0].frame is not None else share.emitted_s
+        self.services.reached_ms.setdefault(reading.topic, {}).update({p: position.reached_ms for p, position in reading.positions.items()})
+        self.put(Emission(reading.topic, share.topic_id, share.partitions, dict(reading.positions), items))
+
+    def _for_sink(self, name: str, aside: list[Record]) -> list[tuple[str, list[Record]]]:
+        return [(str(zlib.crc32(name.encode()) % self.services.planner.sink_parts), aside)] if aside else []

@@ -1,0 +1,139 @@
+"""KPI rows as Avro records. In: rows, plans. Out: schemas; keys and values in Confluent's wire format. Pure.
+
+The contract with every reader is written here, and in docs/contracts.md for people.
+"""
+
+import json
+import re
+import struct
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from flows import encoder
+from flows.fold import Rows
+from flows.plan import Kpi, TopicPlan, Window
+
+LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
+MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
+
+
+class Record(NamedTuple):
+    """What a sink writes: topic, key, value and headers (name, UTF-8 bytes)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Barrier(NamedTuple):
+    """Everything before it is durable. `offsets`: (topic, partition, next offset) that may be shown to Kafka's tools."""
+
+    offsets: tuple[tuple[str, int, int], ...] = ()
+
+
+class Origin(NamedTuple):
+    """Where a message that is not folded came from, and why it is not."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    reason: str
+    error: str
+    schema_id: int | None = None
+
+
+def output_topic(topic: str, window: Window) -> str:
+    """The KPI topic of a source topic and window size: `kpi.<topic>.<window>`."""
+    return f"kpi.{topic}.{window.label}"
+
+
+def set_aside(topic: str, key: bytes | None, value: bytes | None, origin: Origin) -> Record:
+    """The original message for kpi.late or kpi.dead-letters, with headers that say where from and why."""
+    said = {f"kpi.{name.replace('_', '-')}": it for name, it in origin._asdict().items() if it is not None}
+    return Record(topic, key, value, tuple((name, str(it).encode("utf-8", "replace")) for name, it in said.items()))
+
+
+def avro_name(path: str) -> str:
+    """A path or KPI name as Avro allows names.
+
+    >>> avro_name("address.country"), avro_name("2nd try")
+    ('address_country', '_2nd_try')
+    """
+    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", path)
+
+
+def field_names(plan: TopicPlan) -> dict[str, str]:
+    """Column -> Avro field name of every group and KPI of a plan; a name taken already gets underscores behind it."""
+    taken = {"group_by", "window_start", "window_end", "events", "revision", "final", "closed_by"}
+    names: dict[str, str] = {}
+    for column, wanted in [*((f"by:{path}", path) for path in plan.groups), *((f"kpi:{kpi.name}", kpi.name) for kpi in plan.kpis)]:
+        name = avro_name(wanted)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        names[column] = name
+    return names
+
+
+def fields(plan: TopicPlan) -> tuple[list[Any], list[Any]]:
+    """The Avro fields of key and value."""
+    names = field_names(plan)
+    text = {"type": ["null", "string"], "default": None}
+    groups = [{"name": names[f"by:{path}"], **text, "group": path} for path in plan.groups]
+    bounds = [{"name": "window_start", "type": MILLIS}, {"name": "window_end", "type": MILLIS}]
+    key = [{"name": "group_by", "type": "string"}, *groups, *bounds]
+    kpis = [{"name": names[f"kpi:{kpi.name}"], "type": ["null", _avro_type(kpi)], "default": None, "kpi": _said(kpi)} for kpi in plan.kpis]
+    rest = [{"name": "revision", "type": "int"}, {"name": "final", "type": "boolean"}, {"name": "closed_by", **text}]
+    return key, [*key, {"name": "events", "type": "long"}, *kpis, *rest]
+
+
+def schemas(plan: TopicPlan, window: Window) -> tuple[str, str]:
+    """The Avro schemas of key and value of the KPI topic of one window size.
+
+    Adding a KPI adds a nullable field with default null, which every compatibility mode that allows optional fields accepts.
+    """
+    key, value = fields(plan)
+    about = {"topic": plan.topic, "window": window.label, "size_ms": window.size_ms}
+    name = avro_name(f"{plan.topic}_{window.label}")
+    record = {"type": "record", "namespace": "kpi"}
+    return (
+        json.dumps({**record, "name": f"{name}_key", "fields": key}),
+        json.dumps({**record, "name": f"{name}_value", "kpi": about, "fields": value}),
+    )
+
+
+def encode(rows: Rows) -> list[Record]:
+    """One record a row, in Confluent's wire format, for the KPI topic of the rows' window size.
+
+    A value begins with the fields of its key, so those are encoded once.
+    """
+    plan, window, table = rows.plan, rows.window, rows.table
+    output = plan.outputs[plan.windows.index(window)]
+    key_head, value_head = (struct.pack(">bI", 0, schema_id) for schema_id in (output.key_id, output.value_id))
+    key_fields, value_fields = fields(plan)
+    sources = {name: column for column, name in field_names(plan).items()}
+    more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col("start"), "window_end": pl.col("start") + window.size_ms}
+    absent = {f"by:{path}": pl.lit(None, pl.String) for path in plan.groups if path not in rows.group_set}
+    table = table.with_columns(**more, **absent)
+    encoded = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
+    keys = list(map(b"".join, zip(*encoded[: len(key_fields)], strict=True)))
+    rests = map(b"".join, zip(*encoded[len(key_fields) :], strict=True))
+    return [Record(output.topic, key_head + key, value_head + key + rest) for key, rest in zip(keys, rests, strict=True)]
+
+
+def _said(kpi: Kpi) -> dict[str, str]:
+    said = {"aggregate": kpi.aggregate, "of": kpi.of}
+    return said if kpi.unit is None else {**said, "unit": kpi.unit}
+
+
+def _avro_type(kpi: Kpi) -> Any:  # noqa: ANN401 - Avro's JSON
+    """Counts and integer sums are long; min and max have the column's own type; what divides is double."""
+    if kpi.aggregate == "count":
+        return "long"
+    if kpi.aggregate not in ("sum", "min", "max"):
+        return "double"
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": kpi.scale}
+    return {"integer": "long", "float": "double", "decimal": decimal, "time": MILLIS, "string": "string"}[kpi.kind]

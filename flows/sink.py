@@ -1,0 +1,174 @@
+"""Exactly once into Kafka: the Bytewax sink. In: (sink part, records or a barrier). Out: rows in Kafka.
+
+Rows wait in the engine's snapshot until that is durable, then travel with their marker in one transaction:
+
+    write_batch ──► open ──snapshot()──► pending ──barrier──► transaction [rows, marker] ──► offsets, for display
+                    this epoch           in the recovery directory
+
+A row that is pending in a durable snapshot is never computed again; a marker says which of them Kafka has. So a kill at any moment
+neither loses nor doubles a row, and nothing depends on epochs being computed alike twice.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from flows.delivery import Row, deliver
+from flows.edge import Edge, Marker
+from flows.records import Barrier, Record
+from flows.stop import MISMATCH, Stop, leave
+from flows.transactions import Transactions
+
+Item: TypeAlias = list[Record] | Barrier
+
+
+class Closed(NamedTuple):
+    """The rows of a closed epoch: its sequence, the life of the part that computed it, and the rows."""
+
+    sequence: int
+    run: str
+    rows: list[Row]
+
+
+State: TypeAlias = tuple[str, tuple[int, str], list[Closed]]  # lineage; sequence and run committed last; pending
+
+
+class KafkaSink(FixedPartitionedSink[Item, Any]):
+    """Parts "0" to "n-1". Durable: write-ahead, exactly once. Else rows go out at once and an undelivered one stops the flow.
+
+    Durable needs a recovery directory, a barrier to every part in each epoch, and the topic PROGRESS with a partition a part
+    (topics.ensure with PROGRESS_SETTINGS). The number of parts is fixed for the life of a flow.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        flow_id: str,
+        *,
+        durable: bool,
+        parts: int = 2,
+        edge: Callable[[Mapping[str, object], str, int], Edge] = Edge,
+    ) -> None:
+        self._durable = durable
+        self._order = {key: index for index, key in enumerate(sorted(map(str, range(parts))))}  # the engine's order of the parts
+        self._edge = partial(edge, settings, flow_id)
+
+    def list_parts(self) -> list[str]:
+        """Every worker reaches all parts; the engine gives each to one."""
+        return list(self._order)
+
+    def part_fn(self, item_key: str) -> int:
+        """The key of an item is the name of its part."""
+        return self._order[item_key]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> "WriteAhead | Direct":  # noqa: ARG002 - the engine's signature
+        """The first barrier builds a part that has no state: when the flow starts, before anything is durable."""
+        edge = self._edge(int(for_part))
+        return WriteAhead(edge, resume_state) if self._durable else Direct(edge)
+
+
+class WriteAhead(StatefulSinkPartition[Item, State]):
+    """Rows: open (this epoch) → pending (closed epochs, in the snapshot) → Kafka, on a barrier. Nothing is committed in close()."""
+
+    def __init__(self, edge: Edge, state: State | None, stop: Callable[[Stop], NoReturn] = leave) -> None:
+        self._edge, self._stop = edge, stop
+        self._run = uuid.uuid4().hex
+        self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
+        self._pending, self._open = list(pending), list[Record]()
+        with self._stopping():
+            self._transactions = Transactions(edge)
+            self._check(fresh=state is None)
+            self._claim()
+
+    def write_batch(self, values: list[Item]) -> None:
+        """Keep rows. A barrier says that all pending ones are durable: commit them."""
+        for value in values:
+            if isinstance(value, Barrier):
+                with self._stopping():
+                    self._commit()
+                self._edge.show(value.offsets)
+            else:
+                self._open += value
+
+    def snapshot(self) -> State:
+        """The end of an epoch: what was open is pending from now on."""
+        if self._open:
+            sequence, _ = self._last()
+            self._pending.append(Closed(sequence + 1, self._run, [(*row,) for row in self._open]))
+            self._open = []
+        return self._lineage, self._committed, list(self._pending)
+
+    def close(self) -> None:
+        """The input has ended, and every row went out with the last barriers."""
+        self._edge.close()
+
+    def _last(self) -> tuple[int, str]:
+        return self._pending[-1][:2] if self._pending else self._committed
+
+    def _check(self, *, fresh: bool) -> None:
+        """The marker must be one that this state knows: the last committed or a pending one, computed by the same life. Raises Stop."""
+        marker = self._transactions.marker
+        known = [self._committed, *(closed[:2] for closed in self._pending)]
+        if marker is None:
+            wrong = self._committed[0] > 0 and "rows were committed, but their marker is lost with the topic that held it"
+        elif fresh:
+            wrong = f"rows were committed up to {marker}, but the directory is empty: lost or replaced"
+        elif marker.lineage != self._lineage:
+            wrong = f"{marker} is not of the lineage {self._lineage}: another directory, or two flows share an id"
+        else:
+            wrong = (marker.sequence, marker.run) not in known and f"{marker} is none of {known}: an older or a diverged directory"
+        if wrong:
+            raise Stop(
+                MISMATCH,
+                f"{self._edge.transactional_id}: marker and recovery directory do not belong together: {wrong}; "
+                "bring back the one that does, or begin anew with another KPI_FLOW_ID and an empty recovery directory",
+            )
+
+    def _claim(self) -> None:
+        """Commit what is pending; at the least write the marker again under our name, so that an older instance sees that it is over."""
+        if self._pending:
+            self._commit()
+        marker = self._transactions.marker
+        if marker is not None and marker.owner != self._run:
+            self._transactions.commit([], marker._replace(owner=self._run))
+
+    def _commit(self) -> None:
+        """One transaction with every pending row above the marker."""
+        marker = self._transactions.marker
+        rows = [row for closed in self._pending if marker is None or closed.sequence > marker.sequence for row in closed.rows]
+        if rows:
+            self._transactions.commit(rows, Marker(self._lineage, *self._last(), self._run))
+        self._committed, self._pending = self._last(), []
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except Stop as stop:
+            self._stop(stop)
+
+
+class Direct(StatefulSinkPartition[Item, None]):
+    """Rows go out at once: at least once. Returns from write_batch when Kafka has them, or raises Undelivered."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._producer = edge.idempotent()
+
+    def write_batch(self, values: list[Item]) -> None:
+        """Deliver all rows; then show what the barriers say."""
+        deliver(self._producer, [row for value in values if not isinstance(value, Barrier) for row in value])
+        for value in values:
+            if isinstance(value, Barrier):
+                self._edge.show(value.offsets)
+
+    def snapshot(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Every row is out already."""
+        self._edge.close()

@@ -1,0 +1,76 @@
+"""Cut event time into slices. In: frames of folded events. Out: partials, one table a group set and shard. Pure."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from flows import aggregates
+from flows.plan import TopicPlan
+from flows.watermark import Mark
+from flows.windows import start_of
+
+START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a reader passes on of one topic at a time; without a frame it only tells the time.
+
+    `frame`: `time` Int64 UTC ms, `by:<path>` a column a group path, `of:<of>` a column a measure; only events to be folded.
+    `marks`: the watermark of every partition of this reader after these events; `partitions`: how many the topic has in all.
+    `offsets`: the first and last offset read of each partition, to tell where events came from.
+    """
+
+    plan: TopicPlan
+    frame: pl.DataFrame | None
+    marks: Mapping[int, Mark]
+    partitions: int
+    clock_ms: int
+    offsets: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Aggregates of the groups of one group set and shard in the slices of one frame, and how far event time has come.
+
+    `table`: `start` Int64 (of the slice), `by:<path>` String, `events` Int64, accumulators; None when nothing fell here.
+    """
+
+    plan: TopicPlan
+    group_set: tuple[str, ...]
+    table: pl.DataFrame | None
+    marks: Mapping[int, Mark]
+    partitions: int
+    clock_ms: int
+    offsets: Mapping[int, tuple[int, int]]
+
+
+def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
+    """For every group set and shard its partial, keyed `topic|group set|shard`; also the empty ones, as time goes on for all."""
+    for group_set in events.plan.group_sets:
+        table = None if events.frame is None or events.frame.is_empty() else partial_table(events.frame, events.plan, group_set)
+        count = shards if group_set else 1
+        parts = _sharded(table, group_set, count) if table is not None else {}
+        for shard in range(count):
+            key = f"{events.plan.topic}|{','.join(group_set)}|{shard}"
+            yield key, Partial(events.plan, group_set, parts.get(shard), events.marks, events.partitions, events.clock_ms, events.offsets)
+
+
+def partial_table(frame: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> pl.DataFrame:
+    """Accumulators of every slice and group of a frame of events; a null group value is a group of its own."""
+    groups = [f"by:{path}" for path in group_set]
+    query = frame.lazy().group_by(start_of(pl.col("time"), plan.slice_ms).alias(START), *groups).agg(aggregates.add(plan))
+    return query.with_columns(pl.col(groups).cast(pl.String)).collect() if groups else query.collect()
+
+
+def _sharded(table: pl.DataFrame, group_set: tuple[str, ...], shards: int) -> dict[int, pl.DataFrame]:
+    """The rows of each shard. The shard of a group never changes: crc32, not a hash that differs by process or version."""
+    if shards == 1:
+        return {0: table}
+    values = pl.concat_str([pl.col(f"by:{path}").fill_null("\0") for path in group_set], separator="\x1f")
+    names = table.select(values).to_series().to_list()
+    shard = pl.Series("shard", [zlib.crc32(name.encode()) % shards for name in names], dtype=pl.Int32)
+    parts = table.with_columns(shard).partition_by("shard", as_dict=True, include_key=False)
+    return {number: part for (number,), part in parts.items()}

@@ -1,0 +1,153 @@
+"""Kafka to events: the Bytewax source. In: every chosen topic. Out: events to fold, records set aside, barriers.
+
+    consumer ──► batches ──► intake (decode, judge) ──► bounded queue ──► next_batch      one thread a reader; next_batch only pops
+
+A fixed number of readers, each with its own assigned consumer; a partition belongs to reader (crc32(topic) + partition) mod readers.
+What a reader remembers is what next_batch has emitted, never what its thread has read ahead.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from flows import metrics
+from flows.intake import Position
+from flows.reader import Duty, Emission, Services, read_topics
+from flows.records import Barrier
+from flows.slices import Events
+from flows.stop import MISMATCH, Stop, leave
+
+LOG = logging.getLogger(__name__)
+READERS = 4
+AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
+STATE_VERSION = 1
+PAUSE = timedelta(milliseconds=5)
+
+Item = Events | tuple[str, Any]
+State = dict[str, Any]
+
+
+@dataclass
+class KafkaSource(FixedPartitionedSource[Item, State]):
+    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to."""
+
+    services: Services
+    sink_parts: int
+    durable: bool
+    fingerprint: str
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def list_parts(self) -> list[str]:
+        """`reader-00` to `reader-03`, whatever topics there are: a part that vanished would make every resume fail."""
+        return [f"reader-{number:02}" for number in range(READERS)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> "Reader":  # noqa: ARG002 - Bytewax's signature
+        """A reader that goes on where the state says. A state of another declaration ends the process with the way on."""
+        state = resume_state or {"version": STATE_VERSION, "fingerprint": self.fingerprint, "topics": {}}
+        if state["version"] != STATE_VERSION or state["fingerprint"] != self.fingerprint:
+            leave(
+                Stop(
+                    MISMATCH,
+                    "the recovery directory belongs to another declaration (kpi.toml, KPI_WINDOWS) or version: bring that back, "
+                    "or start with an empty recovery directory and another KPI_FLOW_ID",
+                )
+            )
+        return Reader(int(for_part.removeprefix("reader-")), state["topics"], self)
+
+
+class Reader(StatefulSourcePartition[Item, State]):
+    """Pops what its thread has read, and remembers how far that goes."""
+
+    def __init__(self, number: int, topics: Mapping[str, Any], source: KafkaSource) -> None:
+        self.source = source
+        self.topics: dict[str, dict[str, Any]] = {name: dict(known) for name, known in topics.items()}
+        self.queue: queue.Queue[Emission | BaseException] = queue.Queue(AHEAD)
+        self.number = number
+        self.barrier = True
+        self.told_s = time.monotonic()
+        self.closing = threading.Event()
+        self.offsets = self._offsets()
+        resumed = {
+            name: (known["id"], known["partitions"], {p: Position(*at) for p, at in known["positions"].items()})
+            for name, known in topics.items()
+        }
+        self.thread = threading.Thread(target=self._run, args=(number, resumed), name=f"reader-{number:02}", daemon=True)
+        self.thread.start()
+
+    def _run(self, number: int, resumed: Mapping[str, tuple[str, int, dict[int, Position]]]) -> None:
+        try:
+            read_topics(Duty(number, READERS, resumed), self.source.services, self._put, self._ends)
+        except BaseException as error:  # noqa: BLE001 - raised again where Bytewax can see it
+            self._put(error)
+
+    def _put(self, emission: "Emission | BaseException") -> None:
+        while not self._ends():
+            with contextlib.suppress(queue.Full):
+                self.queue.put(emission, timeout=0.1)
+                return
+
+    def _ends(self) -> bool:
+        return self.closing.is_set() or self.source.stopping.is_set()
+
+    def next_batch(self) -> list[Item]:
+        """What was read, with a barrier for every sink part in front when all earlier epochs are durable."""
+        if self.source.stopping.is_set():
+            raise StopIteration
+        items: list[Item] = self._barriers()
+        try:
+            emission = self.queue.get_nowait()
+        except queue.Empty:
+            return items
+        if isinstance(emission, BaseException):
+            raise emission
+        self._remember(emission)
+        return items + emission.items
+
+    def next_awake(self) -> datetime | None:
+        """At once while there is something to pop; else soon."""
+        return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
+
+    def snapshot(self) -> State:
+        """Positions after the last item emitted. The engine calls next_batch again only when this is durable."""
+        if self.source.durable:
+            self.barrier = True
+        topics = {name: {**known, "positions": dict(known["positions"])} for name, known in self.topics.items()}
+        self.offsets = self._offsets()
+        return {"version": STATE_VERSION, "fingerprint": self.source.fingerprint, "topics": topics}
+
+    def _barriers(self) -> list[Item]:
+        """One for every sink part; the offsets, which are for display only, go with one of them."""
+        if not self.source.durable and time.monotonic() - self.told_s >= 1:
+            self.barrier, self.told_s, self.offsets = True, time.monotonic(), self._offsets()
+        if not self.barrier:
+            return []
+        self.barrier = False
+        parts = self.source.sink_parts
+        return [(str(part), Barrier(self.offsets if part == self.number % parts else ())) for part in range(parts)]
+
+    def _offsets(self) -> tuple[tuple[str, int, int], ...]:
+        return tuple((name, p, at[0]) for name, known in self.topics.items() for p, at in known["positions"].items())
+
+    def _remember(self, emission: Emission) -> None:
+        known = self.topics.setdefault(emission.topic, {"positions": {}})
+        if known.get("id") != emission.topic_id:
+            known["positions"] = {}
+        known |= {"id": emission.topic_id, "partitions": emission.partitions}
+        for partition, position in emission.positions.items():
+            before = known["positions"].get(partition)
+            metrics.count(emission.topic, partition, Position(*before).fates if before else {}, position.fates)
+            known["positions"][partition] = astuple(position)
+        metrics.watermarks(emission.topic, emission.positions)
+
+    def close(self) -> None:
+        """End the thread; the flow is over."""
+        self.closing.set()
+        self.thread.join(10)

@@ -1,0 +1,170 @@
+"""Record batches to a frame. In: whole record batches and the schemas of their messages. Out: the wanted columns, rejected messages. Pure.
+
+`flows.batches` cuts the records, `flows.cursor` reads the same field of all of them at once, and `flows.message` reads those few alone
+that are in doubt. The verdict is a function of the message and its schema: not of its neighbours, not of the columns that are wanted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from flows import columns as leaves
+from flows.batches import HEADER_BYTES, RawBatch, RecordError, Records, cut, first_schema_ids, original
+from flows.cursor import Columns, Cursor, Ints, read, windows
+from flows.fields import Leaf, Schema, SchemaError
+from flows.message import Malformed, examine
+
+__all__ = ["Decoded", "RawBatch", "RecordError", "Rejected", "decode", "first_schema_ids", "original"]
+
+_Wanted = Mapping[str, tuple[Leaf, pl.DataType]]  # column -> the leaf that it is, and the dtype to give it
+
+
+class Rejected(NamedTuple):
+    """A message that is no event. `reason`: tombstone, short, magic, schema, malformed, range (the first that applies)."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+    error: str
+    schema_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Events and the rest, both by partition and offset.
+
+    `frame`: __partition Int32, __offset Int64, __timestamp Int64 (Kafka's, UTC ms), __batch Int32 (index into the batches given),
+    __at Int64 (where the record starts in that batch's body), then the wanted columns.
+    """
+
+    frame: pl.DataFrame
+    rejected: list[Rejected]
+
+
+def decode(
+    batches: Sequence[RawBatch],
+    columns: Mapping[str, pl.DataType],
+    schema_of: Callable[[int], Schema],
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> Decoded:
+    """The wanted columns (leaf path -> dtype) of every event, and the messages that are none.
+
+    Nulls for a column that a version of the schema lacks, or has in a type that cannot be promoted to the dtype; `aliases` are further
+    paths to look for a column under (see fields.Leaf.aliases). What makes a message malformed: `message.examine` has the list.
+
+    `schema_of` is asked once for each schema id, before anything is decoded; its SchemaError rejects the messages, whatever else it
+    raises passes through. Raises RecordError where a body is not made of records.
+    """
+    records = cut(batches)
+    rejections = _Rejections(records)
+    framed = records.value_length >= HEADER_BYTES
+    header = windows(records.buffer)[records.value]
+    avro = framed & ((header & np.uint64(0xFF)) == 0)
+    ids = (header >> np.uint64(8)).astype(np.uint32).byteswap()
+    schemas = {schema_id: _asked(schema_of, schema_id) for schema_id in np.unique(ids[avro]).tolist()}
+    rejections.add(np.flatnonzero(records.value_length < 0), "tombstone", "no value")
+    rejections.add(np.flatnonzero((records.value_length >= 0) & ~framed), "short", "a value of less than five bytes")
+    rejections.add(np.flatnonzero(framed & ~avro), "magic", "the first byte is not 0")
+    frames = []
+    for schema_id, schema in schemas.items():
+        rows = np.flatnonzero(avro & (ids == schema_id))
+        if isinstance(schema, SchemaError):
+            rejections.add(rows, "schema", str(schema), schema_id)
+        else:
+            frames.append(_events(records, rows, schema, _wanted(schema, columns, aliases or {}), rejections))
+    return Decoded(_joined(frames, records, columns), rejections.in_order())
+
+
+class _Rejections:
+    """The messages that are no events, as they are found."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._found: list[tuple[int, Rejected]] = []
+
+    def add(self, rows: Ints, reason: str, error: str, schema_id: int | None = None) -> None:
+        """The messages of these rows are no events."""
+        if not len(rows):
+            return
+        records = self._records
+        places = zip(*(part[rows].tolist() for part in (records.key, records.key_length, records.value, records.value_length)), strict=True)
+        heads = records.meta[rows].select("__partition", "__offset", "__timestamp").iter_rows()
+        for row, (partition, offset, timestamp), (key, key_length, value, value_length) in zip(rows.tolist(), heads, places, strict=True):
+            contents = (records.bytes_at(key, key_length), records.bytes_at(value, value_length))
+            self._found.append((row, Rejected(partition, offset, timestamp, *contents, reason, error, schema_id)))
+
+    def in_order(self) -> list[Rejected]:
+        """All of them, by partition and offset."""
+        return [rejected for _, rejected in sorted(self._found, key=lambda found: found[0])]
+
+
+def _asked(schema_of: Callable[[int], Schema], schema_id: int) -> Schema | SchemaError:
+    try:
+        return schema_of(schema_id)
+    except SchemaError as error:
+        return error
+
+
+def _wanted(schema: Schema, columns: Mapping[str, pl.DataType], aliases: Mapping[str, Sequence[str]]) -> _Wanted:
+    wanted = {}
+    for path, dtype in columns.items():
+        leaf = next((schema.leaves[name] for name in (path, *aliases.get(path, ())) if name in schema.leaves), None)
+        if leaf is not None and _promotes(leaf.dtype, dtype):
+            wanted[path] = (leaf, dtype)
+    return wanted
+
+
+def _promotes(written: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether every value of one dtype can be had as the other. (Avro 1.12, schema resolution; integers and decimals also widen.)"""
+    if isinstance(written, pl.Decimal) and isinstance(wanted, pl.Decimal):
+        return written.scale <= wanted.scale
+    if isinstance(written, pl.Int64 | pl.Decimal) and wanted.is_float():
+        return True
+    return written == wanted or (isinstance(written, pl.Int64) and wanted.is_decimal()) or {written, wanted} == {pl.String(), pl.Binary()}
+
+
+def _events(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejections: _Rejections) -> pl.DataFrame:
+    """The events among these messages of one schema, each with its `__row`."""
+    start, end = records.value[rows] + HEADER_BYTES, records.value[rows] + records.value_length[rows]
+    cursor, columns = Cursor(records.buffer, start, end), Columns({leaf.path for leaf, _ in wanted.values()})
+    read(schema.wire, cursor, columns)
+    doubt = cursor.doubt | (cursor.at != end)
+    whole = records.whole if len(rows) == len(records.whole) else records.whole.gather(rows)
+    begin = records.start[rows]
+    for some, at, length in columns.texts:  # of columns that nobody wants
+        text = leaves.promoted(leaves.slices(whole.gather(some), at - begin[some], length), pl.String())
+        doubt[some] |= text.is_null().to_numpy()
+    made = {leaf.path: leaves.column(leaf, columns.found.get(leaf.path), whole, begin, doubt) for leaf, _ in wanted.values()}
+    frame = pl.DataFrame({"__row": rows} | {path: leaves.promoted(made[leaf.path], dtype) for path, (leaf, dtype) in wanted.items()})
+    if not doubt.any():
+        return frame
+    return pl.concat([frame.filter(pl.Series(~doubt)), _doubtful(records, rows[doubt], schema, wanted, rejections)])
+
+
+def _doubtful(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejections: _Rejections) -> pl.DataFrame:
+    """The same of messages that have to be read one by one."""
+    kept, values = [], []
+    for row in rows.tolist():
+        message = records.buffer[records.value[row] + HEADER_BYTES : records.value[row] + records.value_length[row]]
+        try:
+            values.append(examine(schema, message))
+            kept.append(row)
+        except Malformed as malformed:
+            rejections.add(np.array([row]), malformed.reason, str(malformed), schema.id)
+    plain = {path: leaves.promoted(leaves.plain_column(leaf, values), dtype) for path, (leaf, dtype) in wanted.items()}
+    return pl.DataFrame({"__row": np.array(kept, np.int64)} | plain)
+
+
+def _joined(frames: Sequence[pl.DataFrame], records: Records, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """All events in the order of the records, with what Kafka says about each."""
+    shape = pl.Schema({"__row": pl.Int64(), **columns})
+    events = pl.concat([shape.to_frame(), *(frame.match_to_schema(shape, missing_columns="insert") for frame in frames)])
+    events = events if events["__row"].is_sorted() else events.sort("__row")
+    meta = records.meta if len(events) == len(records.meta) else records.meta[events["__row"]]
+    return pl.concat([meta, events.drop("__row")], how="horizontal")

@@ -1,0 +1,167 @@
+"""Points as figures. In: points of groups. Out: Bokeh figures and the sources behind them. Knows no topic, holds no thread.
+
+Finals are a solid line, streamed; provisional points a dashed one from the final they hang on, replaced as they change; a window that is
+missing or unknown is a gap in both.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    ColumnDataSource,
+    CrosshairTool,
+    CustomJSHover,
+    CustomJSTickFormatter,
+    DataRange1d,
+    DatetimeTickFormatter,
+    HoverTool,
+    Range,
+)
+from bokeh.models.annotations import Span
+from bokeh.models.renderers import DataRenderer
+from bokeh.plotting import figure
+
+from serve.series import POINTS, Point
+from serve.shape import Kpi, Row
+from serve.words import literal
+
+# Okabe and Ito's colours, darkened where white would swallow them: eight that people with any colour vision can tell apart.
+COLOURS = ("#2563eb", "#d97706", "#059669", "#c026a3", "#0e7490", "#b91c1c", "#6d5bd0", "#57534e")
+NUMBER = 'return new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
+SHORT = 'return new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 4}).format(tick)'
+MOMENT = 'return new Date(value).toISOString().slice(0, 19).replace("T", " ")'
+TOOLTIP = """<div style="font: 12px/1.5 var(--sans); padding: 2px 4px"><b>$name</b> &nbsp;<b>@{%s}{custom}</b> %s<br>
+@start{custom} to @end{custom} UTC<br>@events{0,0} events · revision @revision · @state</div>"""
+
+
+def spaced(rows: Iterable[Row]) -> list[Row | int]:
+    """Rows, oldest first, with the moment a gap begins wherever a window is missing."""
+    shown: list[Row | int] = []
+    for row in rows:
+        if shown and isinstance(last := shown[-1], Row) and row.start_ms > last.end_ms:
+            shown.append(last.end_ms)
+        shown.append(row)
+    return shown
+
+
+def hanging(rows: Sequence[Row]) -> list[Row]:
+    """The provisional rows, with the finals before and behind them that their line hangs on."""
+    kept = {id(row) for row in rows if not row.final}
+    for one, other in pairwise(rows):
+        if one.final != other.final:
+            kept |= {id(one), id(other)}
+    return [row for row in rows if id(row) in kept]
+
+
+def columns(rows: Sequence[Row | int], kpis: int) -> dict[str, Any]:
+    """Rows and gaps as a source's columns: `y0`, `y1`... the values to join, `d0`... those to mark (a final marks itself once)."""
+    real = [row if isinstance(row, Row) else None for row in rows]
+    table: dict[str, Any] = {
+        "start": np.array([row.start_ms if isinstance(row, Row) else row for row in rows], dtype=np.float64),
+        "end": np.array([row.end_ms if row else np.nan for row in real], dtype=np.float64),
+        "events": np.array([row.events if row else np.nan for row in real], dtype=np.float64),
+        "revision": np.array([row.revision if row else np.nan for row in real], dtype=np.float64),
+        "state": [_state(row) if row else "" for row in real],
+    }
+    for at in range(kpis):
+        values = [row.values[at] if row else None for row in real]
+        table[f"y{at}"] = np.array([value if isinstance(value, float) else np.nan for value in values], dtype=np.float64)
+    return table
+
+
+def _state(row: Row) -> str:
+    if not row.final:
+        return "provisional"
+    return "final, closed by idle" if row.closed_by == "idle" else "final"
+
+
+class Line:
+    """One group in all charts: a source of finals and a source of what is provisional, both with a column for each KPI."""
+
+    def __init__(self, name: str, colour: str, kpis: int) -> None:
+        self.name = name
+        self.colour = colour
+        self.newest: Row | None = None  # the newest final, the newest of all while none is final
+        self._kpis = kpis
+        self._seen = 0
+        self._last: Row | None = None
+        self.finals = ColumnDataSource(columns([], kpis), name=f"finals {name}")
+        self.open = ColumnDataSource(self._open([]), name=f"open {name}")
+
+    def show(self, version: int, points: Sequence[Point]) -> bool:
+        """Bring the sources up to the points, with as little to send as can be. False where there is nothing new."""
+        if version == self._seen:
+            return False
+        rows = [point.row for point in points]
+        finals = [row for row in rows if row.final]
+        last = self._last
+        rewritten = last is None or any(p.row.final and p.change > self._seen and p.row.start_ms <= last.start_ms for p in points)
+        if last is None or rewritten:
+            self.finals.data = columns(spaced(finals), self._kpis)
+        elif new := [row for row in finals if row.start_ms > last.start_ms]:
+            self.finals.stream(columns(spaced([last, *new])[1:], self._kpis), rollover=POINTS)
+        self.open.data = self._open(rows)
+        self._seen = version
+        self._last = next(reversed(finals), None)
+        self.newest = next(reversed(finals or rows), None)
+        return True
+
+    def _open(self, rows: Sequence[Row]) -> dict[str, Any]:
+        shown = spaced(hanging(rows))
+        table = columns(shown, self._kpis)
+        provisional = np.array([isinstance(row, Row) and not row.final for row in shown], dtype=bool)
+        return table | {f"d{at}": np.where(provisional, table[f"y{at}"], np.nan) for at in range(self._kpis)}
+
+
+def chart(kpi: Kpi, at: int, lines: Sequence[Line], x_range: Range, span: Span) -> figure:
+    """One KPI of all lines over time. `at`: its place in the columns. `span`: the crosshair, shared by all charts."""
+    plot = figure(
+        height=230,
+        sizing_mode="stretch_width",
+        x_axis_type="datetime",
+        x_range=x_range,
+        tools="xbox_zoom,xpan,reset,save",
+        active_drag="xbox_zoom",
+        name=f"chart {kpi.name}",
+        html_attributes={"role": "img", "aria-label": f"{kpi.name} over time, {len(lines)} lines"},
+    )
+    plot.toolbar.autohide = True
+    plot.toolbar.logo = None
+    plot.yaxis.formatter = CustomJSTickFormatter(code=SHORT)
+    plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M")
+    dots: list[DataRenderer] = []
+    for line in lines:
+        plot.line("start", f"y{at}", source=line.finals, line_width=1.8, color=line.colour)
+        plot.line("start", f"y{at}", source=line.open, line_width=1.8, line_dash=[5, 4], color=line.colour)
+        dots.append(plot.scatter("start", f"y{at}", source=line.finals, size=3, line_color=None, fill_color=line.colour, name=line.name))
+        dots.append(
+            plot.scatter(
+                "start", f"d{at}", source=line.open, size=5, line_width=1.5, line_color=line.colour, fill_color="white", name=line.name
+            )
+        )
+    formatters = {f"@{{y{at}}}": NUMBER, f"@{{d{at}}}": NUMBER, "@start": MOMENT, "@end": MOMENT}
+    for kind, renderers in (("y", dots[::2]), ("d", dots[1::2])):
+        plot.add_tools(
+            HoverTool(
+                renderers=renderers,
+                mode="vline",
+                tooltips=TOOLTIP % (f"{kind}{at}", literal(kpi.unit)),
+                formatters={name: CustomJSHover(code=code) for name, code in formatters.items()},
+                visible=False,
+            )
+        )
+    plot.add_tools(CrosshairTool(overlay=span, visible=False))
+    return plot
+
+
+def spark(at: int, line: Line) -> figure:
+    """A small chart of the finals of one KPI, without axes, for an overview tile."""
+    plot = figure(height=54, sizing_mode="stretch_width", toolbar_location=None, tools="", x_range=DataRange1d(range_padding=0))
+    plot.update(min_border_left=0, min_border_right=0, min_border_top=0, min_border_bottom=0)
+    plot.axis.visible = False
+    plot.grid.visible = False
+    plot.outline_line_color = None
+    plot.line("start", f"y{at}", source=line.finals, line_width=1.8, color=line.colour)
+    return plot

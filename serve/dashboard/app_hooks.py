@@ -1,0 +1,29 @@
+"""The server starts: the feed starts. The server ends: the feed ends. Runs before main.py."""
+
+import os
+import sys
+from pathlib import Path
+
+from bokeh.application.application import ServerContext
+
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def on_server_loaded(_context: ServerContext) -> None:
+    """Start the process's feed; a wrong setting ends the server with one line."""
+    if ROOT not in sys.path:
+        sys.path.append(ROOT)  # so that serve/ is found from any folder, installed or not
+    from flows.errors import ConfigError  # noqa: PLC0415 - after the path
+    from serve import feed  # noqa: PLC0415 - as above
+
+    try:
+        feed.start(os.environ)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
+
+
+def on_server_unloaded(_context: ServerContext) -> None:
+    """End it."""
+    from serve import feed  # noqa: PLC0415 - as above
+
+    feed.stop()

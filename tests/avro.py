@@ -1,0 +1,198 @@
+"""Avro schemas and values that Hypothesis draws, without regard to what is wanted of them. In: draws. Out: schemas, values. Pure.
+
+Values are those of the bare schema: an Avro library that knows no logical types writes and reads them, decimals as bytes.
+"""
+
+import io
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import fastavro
+from hypothesis import strategies as st
+
+from flows.fields import Leaf
+
+Values = st.SearchStrategy[Any]
+Drawn = tuple[Any, Values]  # a type as a schema declares it, and its values
+
+LONG = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 63), (1 << 63) - 1]), st.integers(-(1 << 63), (1 << 63) - 1))
+INT = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 31), (1 << 31) - 1]))
+TEXT = st.one_of(st.text(max_size=3), st.text("aé漢😀", max_size=30), st.just("x" * 70))
+TIMES = [(kind, name) for name in ("millis", "micros", "nanos") for kind in ("timestamp-", "local-timestamp-")]
+PRIMITIVES: list[Drawn] = [
+    ("int", INT),
+    ("long", LONG),
+    ("float", st.floats(width=32)),
+    ("double", st.floats()),
+    ("boolean", st.booleans()),
+    ("string", TEXT),
+    ("bytes", st.binary(max_size=20)),
+    ({"type": "string", "logicalType": "uuid"}, TEXT),
+    ({"type": "int", "logicalType": "date"}, INT),
+    ({"type": "int", "logicalType": "time-millis"}, INT),
+    *(({"type": "long", "logicalType": kind + unit}, LONG) for kind, unit in TIMES),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A record's schema, and values that can be written with it."""
+
+    schema: dict[str, Any]
+    values: Values
+
+
+@dataclass(slots=True)
+class _Names:
+    """What is declared so far, and a number for the next one."""
+
+    declared: dict[str, Values] = field(default_factory=dict)
+
+    def add(self, kind: str) -> str:
+        return f"{kind}{len(self.declared)}"
+
+    def named(self, declared: dict[str, Any], values: Values) -> Drawn:
+        self.declared[declared["name"]] = values
+        return declared, values
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    """Any record: nested, nullable, with unions of several types, arrays, maps, decimals, enums, and names used twice."""
+    schema, values = draw(_records(_Names(), 0))
+    return Shape(schema, values)
+
+
+@st.composite
+def _records(draw: st.DrawFn, names: _Names, depth: int) -> Drawn:
+    """A record; one below the top begins with a number, so that no array can hold nothing."""
+    name = names.add("R")
+    names.declared[name] = st.nothing()
+    drawn = [draw(st.sampled_from(PRIMITIVES))] if depth else []
+    drawn += [draw(_types(names, depth + 1)) for _ in range(draw(st.integers(0, 3)))]
+    values = st.fixed_dictionaries({f"f{index}": values for index, (_, values) in enumerate(drawn)})
+    fields = [{"name": f"f{index}", "type": declared} for index, (declared, _) in enumerate(drawn)]
+    return names.named({"type": "record", "name": name, "fields": fields}, values)
+
+
+@st.composite
+def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:
+    usable = [(name, values) for name, values in names.declared.items() if not values.is_empty]
+    kinds = ["primitive"] * 3 + ["decimal", "enum", "fixed"] + ["named"] * bool(usable)
+    kinds += ["record", "array", "map"] * (depth < 4) + ["nullable", "nullable", "several"] * union
+    match draw(st.sampled_from(kinds)):
+        case "decimal":
+            return draw(_decimals(names))
+        case "enum":
+            symbols = [f"S{index}" for index in range(draw(st.integers(1, 70)))]
+            return names.named({"type": "enum", "name": names.add("E"), "symbols": symbols}, st.sampled_from(symbols))
+        case "fixed":
+            size = draw(st.integers(1, 20))
+            return names.named({"type": "fixed", "name": names.add("F"), "size": size}, st.binary(min_size=size, max_size=size))
+        case "named":
+            return draw(st.sampled_from(usable))
+        case "record":
+            return draw(_records(names, depth))
+        case "nullable":
+            inner, values = draw(_types(names, depth + 1, union=False))
+            return draw(st.permutations(["null", inner])), st.none() | values
+        case "several":
+            return ["null", "string", "long", "double"], st.none() | TEXT | LONG | st.floats()
+        case "array":
+            inner, values = draw(_types(names, depth + 1))
+            return {"type": "array", "items": inner}, st.lists(values, max_size=6)
+        case "map":
+            inner, values = draw(_types(names, depth + 1))
+            return {"type": "map", "values": inner}, st.dictionaries(TEXT, values, max_size=6)
+    return draw(st.sampled_from(PRIMITIVES))
+
+
+@st.composite
+def _decimals(draw: st.DrawFn, names: _Names) -> Drawn:
+    precision = draw(st.integers(1, 38))
+    logical = {"logicalType": "decimal", "precision": precision, "scale": draw(st.integers(0, precision))}
+    most = 10**precision - 1
+    size = (most.bit_length() + 8) // 8
+    number = st.integers(-most, most) | st.sampled_from([-most, most, 0, -1])
+    if draw(st.booleans()):
+        fixed = {"type": "fixed", "name": names.add("D"), "size": size, **logical}
+        return names.named(fixed, number.map(lambda n: n.to_bytes(size, "big", signed=True)))
+    more = st.sampled_from([0, 0, 0, 1, 7, 64 - size])
+    return {"type": "bytes", **logical}, st.builds(lambda n, m: b"" if n == m == 0 else n.to_bytes(size + m, "big", signed=True), number, more)
+
+
+def bare(declared: Any) -> Any:
+    """A schema without its logical types."""
+    if isinstance(declared, list):
+        return [bare(branch) for branch in declared]
+    if isinstance(declared, dict):
+        return {key: bare(value) for key, value in declared.items() if key not in {"logicalType", "precision", "scale"}}
+    return declared
+
+
+def write(schema: Any, value: Any) -> bytes:
+    """A message of a bare schema, as fastavro writes it."""
+    message = io.BytesIO()
+    fastavro.schemaless_writer(message, fastavro.parse_schema(bare(schema)), value)
+    return message.getvalue()
+
+
+def broken(message: bytes, data: st.DataObject) -> bytes:
+    """A message with some of its bytes changed, removed or added."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(message)))
+        new = data.draw(
+            st.sampled_from([b"", b"\x00", b"\x01", b"\x04", b"\x7f", b"\x80", b"\xff", b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x02"])
+        )
+        message = message[:at] + new + message[at + data.draw(st.integers(0, 2)) :]
+    return message
+
+
+def read(schema: Any, message: bytes) -> Any:
+    """What fastavro reads; bytes left over are a ValueError."""
+    stream = io.BytesIO(message)
+    value = fastavro.schemaless_reader(stream, fastavro.parse_schema(bare(schema)), None)
+    if stream.read():
+        raise ValueError("bytes left over")
+    return value
+
+
+def look_up(value: Any, leaf: Leaf) -> Any:
+    """What a frame is to hold of a bare value: times in ms, floored; decimals unscaled."""
+    for name in leaf.path.split("."):
+        value = None if value is None else value[name]
+    if value is None:
+        return None
+    if leaf.kind == "time":
+        return value * 86_400_000 if leaf.unit_ns > 1_000_000 else value // (1_000_000 // leaf.unit_ns)
+    if leaf.kind == "decimal":
+        return int.from_bytes(value, "big", signed=True)
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    return value
+
+
+def examined(schema: Any, value: Any) -> Any:
+    """A bare value as `message.examine` gives it: an enum's index, a decimal unscaled, a map as pairs."""
+    names: dict[str, Any] = {}
+    return _examined(fastavro.parse_schema(schema, named_schemas=names), value, names)
+
+
+def _examined(declared: Any, value: Any, names: dict[str, Any]) -> Any:
+    if isinstance(declared, list):
+        several = [branch for branch in declared if branch != "null"]
+        return value if value is None or len(several) > 1 else _examined(several[0], value, names)
+    declared = names.get(declared, declared) if isinstance(declared, str) else declared
+    match declared if isinstance(declared, str) else declared["type"]:
+        case "record":
+            return {f["name"]: _examined(f["type"], value[f["name"]], names) for f in declared["fields"]}
+        case "array":
+            return [_examined(declared["items"], item, names) for item in value]
+        case "map":
+            return [{"key": key, "value": _examined(declared["values"], item, names)} for key, item in value.items()]
+        case "enum":
+            return declared["symbols"].index(value)
+        case "bytes" | "fixed" if isinstance(declared, dict) and declared.get("logicalType") == "decimal":
+            return int.from_bytes(value, "big", signed=True)
+    return value

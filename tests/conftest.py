@@ -1,0 +1,14 @@
+"""What every test may ask for: a real broker and registry, started once a session. They are never faked and never skipped."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra import embedded
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[embedded.Cluster]:
+    """One real broker and registry for the whole session. Name your own topics; do not stop it (start your own for that)."""
+    with embedded.cluster() as started:
+        yield started

@@ -1,0 +1,138 @@
+"""A small flow with the real sink that kills itself at random moments: what test_sink_broker.py runs as a child process.
+
+Every reader emits its rows in batches of random size, so that no epoch is ever computed alike twice. Arguments: bootstrap servers,
+flow id, recovery directory, topic, rows a reader, chance of a death at each fault point, seeded fault ("" or "commit_in_snapshot").
+"""
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.recovery import RecoveryConfig
+from bytewax.run import cli_main
+from confluent_kafka import Producer
+
+from flows import sink as module
+from flows.edge import Edge
+from flows.records import Barrier, Record
+from flows.sink import Item, KafkaSink, State, WriteAhead
+from flows.stop import Stop, leave
+
+READERS, PARTS, BATCH = 2, 2, 40
+DICE = random.Random()
+
+
+class Dying:
+    """A producer whose process may be killed before, in the middle of, and after a commit."""
+
+    def __init__(self, producer: Producer, chance: float) -> None:
+        self._producer, self._chance = producer, chance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def produce(self, *message: Any) -> None:
+        self._producer.produce(*message)
+        if DICE.random() < self._chance / BATCH:
+            self._producer.flush(5)  # so that rows of the open transaction are in the log
+            die()
+
+    def commit_transaction(self, timeout: float) -> None:
+        if DICE.random() < self._chance:
+            die()
+        self._producer.commit_transaction(timeout)
+        if DICE.random() < self._chance:
+            die()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingEdge(Edge):
+    """The real edge, with producers that die."""
+
+    chance = 0.0
+
+    def transactional(self) -> Producer:
+        return cast("Producer", Dying(super().transactional(), self.chance))
+
+
+class CommitInSnapshot(WriteAhead):
+    """A seeded fault: rows are committed before the snapshot that holds them is durable; and the check that would notice is off."""
+
+    def _check(self, *, fresh: bool) -> None:
+        pass
+
+    def snapshot(self) -> State:
+        state = super().snapshot()
+        self.write_batch([Barrier()])
+        return state
+
+
+class Reader(StatefulSourcePartition[tuple[str, Item], int]):
+    """Rows "<reader>:<number>", a barrier to every part after each snapshot, and for two epochs past the end."""
+
+    def __init__(self, name: str, rows: int, state: int | None) -> None:
+        self._name, self._rows, self._next = name, rows, state or 0
+        self._first, self._idle = True, 0
+
+    def next_batch(self) -> list[tuple[str, Item]]:
+        batch: list[tuple[str, Item]] = []
+        if self._first:
+            self._first = False
+            offsets = (("source", int(self._name), self._next),)
+            batch = [(str(part), Barrier(offsets if part == int(self._name) % PARTS else ())) for part in range(PARTS)]
+            self._idle += self._next == self._rows
+            if self._idle > 2:
+                raise StopIteration
+        end = min(self._rows, self._next + DICE.randrange(1, BATCH))
+        rows: Sequence[Record] = [Record(sys.argv[4], self._name.encode(), f"{self._name}:{n}".encode()) for n in range(self._next, end)]
+        self._next = end
+        return [*batch, ("0", list(rows[::2])), ("1", list(rows[1::2]))]
+
+    def next_awake(self) -> datetime:
+        return datetime.now(UTC) + timedelta(milliseconds=DICE.choice([1, 2, 4, 15]))
+
+    def snapshot(self) -> int:
+        self._first = True
+        return self._next
+
+
+class Source(FixedPartitionedSource[tuple[str, Item], int]):
+    """READERS readers."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def list_parts(self) -> list[str]:
+        return [str(reader) for reader in range(READERS)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Reader:  # noqa: ARG002 - the engine's signature
+        return Reader(for_part, self._rows, resume_state)
+
+
+def main() -> None:
+    """Run to the end, or die."""
+    bootstrap, flow_id, recovery, _topic, rows, chance, seeded = sys.argv[1:]
+    DyingEdge.chance = float(chance)
+    if seeded:
+        module.WriteAhead = CommitInSnapshot  # type: ignore[misc] # that is the fault
+    flow = Dataflow("killed")
+    sink = KafkaSink({"bootstrap.servers": bootstrap, "log_level": 2}, flow_id, durable=True, parts=PARTS, edge=DyingEdge)
+    op.output("sink", op.input("source", flow, Source(int(rows))), sink)
+    try:
+        cli_main(flow, epoch_interval=timedelta(milliseconds=100), recovery_config=RecoveryConfig(recovery))
+    except Stop as stop:
+        leave(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The specification by brute force: what a flow must say of a run. In: one topic, step by step. Out: fates, watermarks, rows. Pure.
+
+Plain Python and exact arithmetic, no speed, nothing shared with `flows`.
+The words are those of docs/time.md; tests/test_oracle.py holds it by hand-worked examples.
+
+The order inside a step: partitions join, messages are judged, ends are seen, idle partitions promise, the watermark moves, windows close.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.oracle_aggregates import Number, Value, result
+
+NEVER = -(2**80)
+"""The watermark of a partition not heard of yet: minus infinity, in ms."""
+
+YEAR_10000_MS = 253_402_300_800_000
+
+Event = Mapping[str, object]
+
+
+class Message(NamedTuple):
+    """A message as it was read. `event` holds plain values: times as integers in the field's own unit, enums as str."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    event: Event | None  # None: a tombstone, if nothing is broken
+    broken: str | None = None  # "short", "magic", "schema", "malformed" or "range": then `event` is what it would have been
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One poll of one topic: everything happens at one reading of the clock."""
+
+    clock_ms: int
+    polled: Mapping[int, Sequence[Message]]  # partition -> messages in offset order
+    partitions: int  # count in the topic's metadata
+    end_seen: frozenset[int] = frozenset()  # partitions whose broker end was seen, after their messages
+
+
+class Kpi(NamedTuple):
+    """One KPI: `field` is a dotted path, or "*" for count and rate."""
+
+    name: str
+    aggregate: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is asked of a topic. `time` None: the Kafka timestamp is the event time."""
+
+    sizes_ms: tuple[int, ...]
+    kpis: tuple[Kpi, ...]
+    time: str | None = "t"
+    time_unit_ns: int = 1_000_000
+    lateness_ms: int = 10_000
+    idle_ms: int = 15_000
+    max_future_ms: int = 300_000
+    group_sets: tuple[tuple[str, ...], ...] = ((),)
+    where: Callable[[Event], bool | None] | None = None
+
+    @property
+    def slice_ms(self) -> int:
+        """Slice length g = gcd of all window sizes, in ms."""
+        return math.gcd(*self.sizes_ms)
+
+
+class Fate(NamedTuple):
+    """What became of a message: exactly one of tombstone, short, magic, schema, malformed, range, time, future, late, filtered, folded."""
+
+    kind: str
+    cause: str | None = None  # of a late one: "data", "idle", "joined" or "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run."""
+
+    size_ms: int
+    start_ms: int
+    group_set: tuple[str, ...]
+    group: tuple[str | None, ...]
+    events: int
+    kpis: Mapping[str, Number | None]
+    slack: Mapping[str, float]  # by how much a float may miss, whatever its size (see oracle_aggregates.FLOOR)
+    closed_by: str | None = None  # "data" or "idle"; None while open
+    closed_step: int | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether its window has closed."""
+        return self.closed_step is not None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that a run must result in."""
+
+    fates: dict[tuple[int, int], Fate] = field(default_factory=dict)  # (partition, offset) -> fate
+    watermarks: list[int | None] = field(default_factory=list)  # W after each step; None: minus infinity
+    finals: list[Row] = field(default_factory=list)
+    open: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Partition:
+    """W_p in its three parts: what the events say, and the promises of joining and of being idle."""
+
+    moved_ms: int
+    joined: int = NEVER
+    idle: int = NEVER
+    data: int = NEVER
+    end_seen: bool = False
+
+    @property
+    def watermark(self) -> int:
+        return max(self.data, self.joined, self.idle)
+
+    def too_late(self, end_ms: int) -> str | None:
+        """Why a message whose slice ends then is late, None if it is not: end of its slice <= W_p before it."""
+        for cause, watermark in (("data", self.data), ("joined", self.joined), ("idle", self.idle)):
+            if end_ms <= watermark:
+                return cause
+        return None
+
+    def hear(self, watermark: int, clock_ms: int) -> None:
+        """An event moves W_p, or does not. Whatever moves it starts the wait for idle anew."""
+        if watermark > self.watermark:
+            self.moved_ms, self.end_seen = clock_ms, False
+        self.data = max(self.data, watermark)
+
+
+class _Folded(NamedTuple):
+    step: int
+    time_ms: int
+    event: Event
+
+
+def look_up(event: Event, path: str) -> object:
+    """The value at a dotted path; None below a null record."""
+    value: object = event
+    for name in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value[name]
+    return value
+
+
+def floor(time_ms: int, length_ms: int) -> int:
+    """The start of the stretch that holds a time, below zero too: t / length, floored, * length."""
+    return time_ms // length_ms * length_ms
+
+
+def event_time(spec: Spec, message: Message) -> int | None:
+    """Event time in ms, floored; None when it is missing, negative or beyond the year 9999."""
+    if spec.time is None:
+        time_ms: object = message.timestamp_ms
+    else:
+        raw = look_up(message.event or {}, spec.time)
+        time_ms = raw * spec.time_unit_ns // 1_000_000 if isinstance(raw, int) else None
+    return time_ms if isinstance(time_ms, int) and 0 <= time_ms < YEAR_10000_MS else None
+
+
+def _judge(  # noqa: PLR0911 - a fate a return
+    spec: Spec, message: Message, clock_ms: int, partition: _Partition, closed_ms: int
+) -> tuple[Fate, int]:
+    """The first fate that applies, and the event time (0 where there is none). Whatever passes `future` moves the partition."""
+    if message.broken or message.event is None:
+        return Fate(message.broken or "tombstone"), 0
+    time_ms = event_time(spec, message)
+    if time_ms is None:
+        return Fate("time"), 0
+    if time_ms > min(message.timestamp_ms, clock_ms) + spec.max_future_ms:
+        return Fate("future"), time_ms
+    end_ms = floor(time_ms, spec.slice_ms) + spec.slice_ms
+    cause = partition.too_late(end_ms)
+    partition.hear(time_ms - spec.lateness_ms, clock_ms)
+    if cause:
+        return Fate("late", cause), time_ms
+    if spec.where is not None and spec.where(message.event) is not True:
+        return Fate("filtered"), time_ms
+    if end_ms <= closed_ms:
+        return Fate("late", "closed"), time_ms
+    return Fate("folded"), time_ms
+
+
+def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
+    """What a flow must say of these steps."""
+    outcome = Outcome()
+    folded: list[_Folded] = []
+    partitions: dict[int, _Partition] = {}
+    watermark = data_watermark = NEVER  # with promises, and without
+    history: list[tuple[int, int]] = []  # C after each step, with promises and without
+    for number, step in enumerate(steps):
+        for new in range(len(partitions), step.partitions):
+            partitions[new] = _Partition(step.clock_ms, NEVER if number == 0 else step.clock_ms - spec.lateness_ms)
+        closed_ms = floor(watermark, spec.slice_ms)
+        for index, messages in sorted(step.polled.items()):
+            for message in messages:
+                fate, time_ms = _judge(spec, message, step.clock_ms, partitions[index], closed_ms)
+                outcome.fates[index, message.offset] = fate
+                if fate.kind == "folded" and message.event is not None:
+                    folded.append(_Folded(number, time_ms, message.event))
+        for index, partition in partitions.items():
+            partition.end_seen |= index in step.end_seen
+            if partition.end_seen and step.clock_ms - partition.moved_ms >= spec.idle_ms:
+                partition.idle = max(partition.idle, step.clock_ms - spec.lateness_ms)
+        watermark = max(watermark, min(p.watermark for p in partitions.values()))
+        data_watermark = max(data_watermark, min(p.data for p in partitions.values()))
+        history.append((floor(watermark, spec.slice_ms), floor(data_watermark, spec.slice_ms)))
+        outcome.watermarks.append(None if watermark == NEVER else watermark)
+    for row in _rows(spec, folded, history):
+        (outcome.finals if row.final else outcome.open).append(row)
+    return outcome
+
+
+def _rows(spec: Spec, folded: Iterable[_Folded], history: Sequence[tuple[int, int]]) -> Iterable[Row]:
+    """Every row of every window: all its events at once, each window closed at the first step with end <= C."""
+    windows: dict[tuple[int, int, tuple[str, ...], tuple[str | None, ...]], list[_Folded]] = {}
+    for one in folded:
+        for size_ms in spec.sizes_ms:
+            for group_set in spec.group_sets:
+                group = tuple(_text(look_up(one.event, path)) for path in group_set)
+                windows.setdefault((size_ms, floor(one.time_ms, size_ms), group_set, group), []).append(one)
+    for (size_ms, start_ms, group_set, group), members in windows.items():
+        end_ms = start_ms + size_ms
+        closed_step = next((n for n, (closed_ms, _) in enumerate(history) if end_ms <= closed_ms), None)
+        closed_by = None
+        if closed_step is not None:
+            assert all(one.step <= closed_step for one in members), "an event was folded into a closed window"
+            closed_by = "data" if end_ms <= history[closed_step][1] else "idle"
+        kpis: dict[str, Number | None] = {}
+        slack: dict[str, float] = {}
+        for kpi in spec.kpis:
+            values = [_value(look_up(one.event, kpi.field)) for one in members] if kpi.field != "*" else []
+            kpis[kpi.name], slack[kpi.name] = result(kpi.aggregate, values, len(members), size_ms)
+        yield Row(size_ms, start_ms, group_set, group, len(members), kpis, slack, closed_by, closed_step)
+
+
+def _text(value: object) -> str | None:
+    """A group value as the key spells it; null stays null, so that it is a group of its own."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def _value(value: object) -> Value:
+    assert value is None or isinstance(value, Value), f"{value!r} cannot be measured"
+    return value

@@ -1,0 +1,99 @@
+"""The flow against its specification: generated runs, bytes to bytes, through the real dataflow."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.declaration import parse
+from flows.fields import Schema, SchemaError, read_schema
+from flows.plan import TopicPlan, plan
+from tests.batches import batch
+from tests.differences import compare
+from tests.ends import Poll, Result, run
+from tests.framing import TOPIC, declaration, encode
+from tests.oracle import Outcome, Step, expect
+from tests.strategies import Run, rearranged, runs
+
+GENERATED = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def lasting(drawn: Run) -> Run:
+    """The run with one more look at the clock at its end, so that everything open is told."""
+    last = drawn.steps[-1]
+    return replace(drawn, steps=(*drawn.steps, Step(last.clock_ms + 1_000, {}, last.partitions)))
+
+
+def planned(drawn: Run) -> tuple[TopicPlan, Schema]:
+    schema = read_schema(drawn.schema_id, json.dumps(drawn.schema))
+    return plan(parse(declaration(drawn)), TOPIC, [schema]), schema
+
+
+def polls_of(drawn: Run) -> list[Poll]:
+    polls = []
+    for step, polled in zip(drawn.steps, encode(drawn), strict=True):
+        batches = [
+            batch([(m.key, m.value, m.timestamp_ms, ()) for m in messages], partition, messages[0].offset)
+            for partition, cut in polled.items()
+            for messages in cut
+        ]
+        polls.append(Poll(step.clock_ms, batches, step.partitions, step.end_seen))
+    return polls
+
+
+def flow_of(drawn: Run, **shape: int) -> Result:
+    made, schema = planned(drawn)
+
+    def schema_of(schema_id: int) -> Schema:
+        if schema_id != schema.id:
+            raise SchemaError(f"no schema {schema_id}")
+        return schema
+
+    return run(made, polls_of(drawn), schema_of, **shape)
+
+
+def fates_of(result: Result) -> dict[tuple[int, int], str]:
+    """What the records set aside say became of each message."""
+    return {(int(h["kpi.partition"]), int(h["kpi.offset"])): h["kpi.reason"] for h in (*result.late, *result.dead)}
+
+
+def books(outcome: Outcome) -> dict[int, Counter[str]]:
+    """The oracle's fates by partition; what the fold finds closed was handed to it as folded."""
+    counted: dict[int, Counter[str]] = {}
+    for (partition, _), fate in outcome.fates.items():
+        counted.setdefault(partition, Counter())["folded" if fate.cause == "closed" else fate.kind] += 1
+    return counted
+
+
+@GENERATED
+@given(runs().map(lasting), st.integers(1, 3))
+def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
+    outcome, result = expect(drawn.spec, drawn.steps), flow_of(drawn, shards=shards)
+
+    assert compare(outcome.finals, result.finals) == []
+    assert compare([*outcome.finals, *outcome.open], result.rows) == []
+    assert {p: Counter(at.fates) for p, at in result.positions.items() if at.fates} == books(outcome)
+    aside = {
+        at: fate.kind
+        for at, fate in outcome.fates.items()
+        if fate.kind not in ("tombstone", "filtered", "folded") and fate.cause != "closed"
+    }
+    assert fates_of(result) == aside
+
+
+@GENERATED
+@given(st.data())
+def test_lateness_is_the_same_for_every_batching_and_interleaving(data: st.DataObject) -> None:
+    drawn = data.draw(runs())
+    one, other = (flow_of(data.draw(rearranged(drawn)), readers=readers) for readers in (1, 3))
+
+    assert fates_of(one) == fates_of(other)
+    assert books_of(one) == books_of(other)
+
+
+def books_of(result: Result) -> Mapping[int, Any]:
+    return {partition: Counter(at.fates) for partition, at in result.positions.items() if at.fates}

@@ -1,0 +1,155 @@
+"""Imports point one way, libraries stay where they belong, and the repository names no machine."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("flows", "serve", "infra", "bench", "tests")
+
+# A module imports from its own layer and from those above it in this list.
+LAYERS = (
+    {"errors", "stop"},  # why something ends
+    {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
+    {"plan"},
+    {"wire", "batches", "columns", "cursor", "message", "slices", "windows", "aggregates", "watermark"},
+    {"fold"},
+    {"records", "encoder"},
+    {"intake"},  # batches to events and records set aside
+    {"raw", "metrics", "outputs", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
+    {"source", "sink", "topology"},
+    {"kpi", "simulate"},
+)
+
+# Who may import what. Everything else in flows and serve must do without.
+FLOWS_MAY_IMPORT = {
+    "bytewax": {"source", "sink", "topology", "kpi", "simulate"},
+    "polars": {"fields", "plan", "wire", "batches", "columns", "intake", "slices", "windows", "aggregates", "fold", "records", "encoder"},
+    "kafka": {"raw", "reader"},
+    "confluent_kafka": {"connection", "registry", "topics", "outputs", "reader", "delivery", "edge", "transactions", "kpi", "simulate"},
+}
+SERVE_MAY_IMPORT = {
+    "confluent_kafka": {"feed"},
+    "bokeh": {"charts", "overview", "page", "dashboard.main", "dashboard.app_hooks"},
+}
+LIBRARIES = {
+    library: {
+        f"{package}.{module}"
+        for package, allowed in (("flows", FLOWS_MAY_IMPORT), ("serve", SERVE_MAY_IMPORT))
+        for module in allowed.get(library, ())
+    }
+    for library in (*FLOWS_MAY_IMPORT, "bokeh")
+}
+
+# What of flows a reader of KPI topics needs: how to reach Kafka and the registry, and what went wrong there.
+SERVE_KNOWS = {"connection", "registry", "fields", "errors"}
+
+# What acts on the world, or asks it something. A module that says "Pure." has none of it.
+ACTS = {"bytewax", "confluent_kafka", "kafka", "bokeh", "os", "sys", "signal", "socket", "subprocess", "threading", "time", "random"}
+
+
+def sources(*packages: str) -> dict[str, Path]:
+    """Dotted module name -> file."""
+    files = [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module or name that a file imports, dotted: `from flows import wire` gives flows.wire."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are absolute here"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def imported_from(package: str, file: Path) -> set[str]:
+    """The modules of a flat package that a file imports."""
+    return {name.split(".")[1] for name in imports(file) if name.startswith(f"{package}.")}
+
+
+FLOWS = {name.removeprefix("flows."): file for name, file in sources("flows").items() if name != "flows.__init__"}
+
+
+def test_every_module_of_flows_has_a_layer_and_every_layer_its_modules() -> None:
+    assert set(FLOWS) == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("module", sorted(FLOWS))
+def test_imports_point_one_way(module: str) -> None:
+    depth = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    assert {name for name in imported_from("flows", FLOWS[module]) if depth[name] > depth[module]} == set()
+
+
+def test_no_module_imports_itself_around_a_corner() -> None:
+    TopologicalSorter({module: imported_from("flows", file) for module, file in FLOWS.items()}).prepare()
+    modules = {name.removeprefix("serve."): file for name, file in sources("serve").items()}
+    TopologicalSorter({module: imported_from("serve", file) for module, file in modules.items()}).prepare()
+
+
+@pytest.mark.parametrize("module", sorted(sources("flows", "serve")))
+def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
+    known = {name.split(".")[0] for name in imports(sources("flows", "serve")[module])}
+    assert {library for library in known & set(LIBRARIES) if module not in LIBRARIES[library]} == set()
+
+
+def test_every_permission_is_used() -> None:
+    modules = sources("flows", "serve")
+    used = {
+        library: {name for name, file in modules.items() if any(f"{at}.".startswith(f"{library}.") for at in imports(file))}
+        for library in LIBRARIES
+    }
+    assert {library: sorted(allowed - used[library]) for library, allowed in LIBRARIES.items() if allowed - used[library]} == {}
+
+
+@pytest.mark.parametrize("module", sorted(sources("flows", "serve")))
+def test_a_module_that_says_it_is_pure_imports_nothing_that_acts(module: str) -> None:
+    file = sources("flows", "serve")[module]
+    if re.search(r"\bPure\.", ast.get_docstring(ast.parse(file.read_text())) or ""):
+        assert {name.split(".")[0] for name in imports(file)} & ACTS == set()
+
+
+@pytest.mark.parametrize("module", sorted(sources("serve")))
+def test_serve_knows_the_kpi_topics_and_not_the_insides_of_the_flow(module: str) -> None:
+    assert imported_from("flows", sources("serve")[module]) <= SERVE_KNOWS
+
+
+@pytest.mark.parametrize("package", ["flows", "serve"])
+def test_the_product_needs_neither_tests_nor_infrastructure(package: str) -> None:
+    found = {f"{module}: {name}" for module, file in sources(package).items() for name in imports(file)}
+    assert {line for line in found if re.search(r": (tests|infra|bench)\b", line)} == set()
+    assert package != "flows" or {line for line in found if ": serve" in line} == set()
+
+
+@pytest.mark.parametrize("module", sorted(sources(*PACKAGES)))
+def test_every_module_opens_with_what_it_is(module: str) -> None:
+    assert ast.get_docstring(ast.parse(sources(*PACKAGES)[module].read_text())), f"{module} has no docstring"
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every text file that a clone holds or that is about to be committed."""
+    made = {".git", ".venv", ".demo", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
+    for file in sorted(ROOT.rglob("*")):
+        if file.is_file() and not made & set(file.relative_to(ROOT).parts):
+            try:
+                yield file, file.read_text()
+            except UnicodeDecodeError:
+                continue
+
+
+def test_the_repository_names_no_directory_of_a_machine_and_no_package_index() -> None:
+    directories = r"(?<![\w.~}])/(?:work|root|home|opt|tmp)/\w"
+    indexes = r"(?:pypi|pythonhosted|maven)\.(?:org|apache)|--(?:extra-)?index-url\b(?! --)|--find-links\b"
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {match[0]}"
+        for file, text in texts()
+        for number, line in enumerate(text.splitlines(), 1)
+        for match in re.finditer(f"{directories}|{indexes}", line)
+        if file != Path(__file__)
+    ]
+    assert found == []

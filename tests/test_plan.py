@@ -1,0 +1,275 @@
+"""Plans: what is computed, from what is declared and what the schemas hold."""
+
+import pickle
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.declaration import AGGREGATES, parse
+from flows.errors import ConfigError
+from flows.plan import Window, fingerprint, label
+from tests.core import MILLIS, money, planned, schema
+
+MICROS = {"type": "long", "logicalType": "timestamp-micros"}
+LOCAL = {"type": "long", "logicalType": "local-timestamp-millis"}
+DATE = {"type": "int", "logicalType": "date"}
+KINDS = {
+    "integer": "long",
+    "float": "double",
+    "decimal": money(2),
+    "boolean": "boolean",
+    "string": "string",
+    "time": MILLIS,
+}
+ORDERS = schema(
+    {
+        "placed_at": MILLIS,
+        "total": money(2, 18),
+        "price": "double",
+        "quantity": "int",
+        "status": ["null", "string"],
+        "paid": "boolean",
+        "channel": {"type": "enum", "name": "Channel", "symbols": ["WEB", "APP"]},
+        "address": {"type": "record", "name": "Address", "fields": [{"name": "country", "type": "string"}]},
+        "tags": {"type": "map", "values": "string"},
+        "blob": "bytes",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "time"),
+    [
+        ({"created_at": MILLIS, "ts": MILLIS, "event_time": MILLIS}, "event_time"),  # usual names in their own order
+        ({"ts": "long", "timestamp": MICROS}, "timestamp"),
+        ({"first": MILLIS, "occurred_at": "long"}, "occurred_at"),  # a usual name, as integer milliseconds, before any other timestamp
+        ({"timestamp": "string", "second": MILLIS}, "second"),  # a usual name that is no time
+        ({"timestamp": "double"}, None),
+        ({"day": DATE, "a": MICROS, "b": MILLIS}, "a"),  # the first timestamp; a day is too coarse
+        ({"a": LOCAL}, "a"),  # without a zone: UTC
+        ({"a": ["null", MILLIS]}, "a"),
+        ({"n": "long"}, None),  # the Kafka timestamp
+    ],
+)
+def test_the_time_is_the_first_usual_name_else_the_first_timestamp_else_kafkas(fields: dict[str, object], time: str | None) -> None:
+    assert planned("", schema(fields)).time == time
+
+
+def test_a_declared_time_goes_before_every_other() -> None:
+    fields = schema({"event_time": MILLIS, "n": "long", "inner": {"type": "record", "name": "I", "fields": [{"name": "at", "type": MILLIS}]}})
+
+    assert planned("time = 'n'", fields).time == "n"
+    assert planned("time = 'inner.at'", fields).time == "inner.at"
+
+
+@pytest.mark.parametrize(("time", "kind"), [("price", "float"), ("status", "string"), ("total", "decimal"), ("paid", "boolean")])
+def test_a_declared_time_must_be_one(time: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^topics\.t\.time: got '{time}' of kind {kind}, want a timestamp or integer"):
+        planned(f"time = '{time}'", ORDERS)
+
+
+def test_kpis_follow_from_types_where_none_are_declared() -> None:
+    kpis = {kpi.name: (kpi.aggregate, kpi.of) for kpi in planned("", ORDERS).kpis}
+
+    assert kpis == {
+        "rate": ("rate", "*"),
+        "total_sum": ("sum", "total"),
+        "total_mean": ("mean", "total"),
+        "total_min": ("min", "total"),
+        "total_max": ("max", "total"),
+        "price_mean": ("mean", "price"),
+        "price_min": ("min", "price"),
+        "price_max": ("max", "price"),
+        "quantity_mean": ("mean", "quantity"),
+        "quantity_min": ("min", "quantity"),
+        "quantity_max": ("max", "quantity"),
+        "paid_share": ("share", "paid"),
+    }
+    assert planned("", ORDERS).group_sets == ((),)
+
+
+def test_an_integer_time_is_not_measured() -> None:
+    assert [kpi.name for kpi in planned("", schema({"ts": "long"})).kpis] == ["rate"]
+
+
+def test_a_nested_number_is_measured_by_its_path() -> None:
+    place = {"type": "record", "name": "P", "fields": [{"name": "height", "type": "float"}]}
+
+    assert ("place.height_max", "place.height") in {(kpi.name, kpi.of) for kpi in planned("", schema({"place": place})).kpis}
+
+
+def test_what_is_declared_replaces_what_follows_from_types() -> None:
+    assert [kpi.name for kpi in planned("kpis.n = { count = '*' }", ORDERS).kpis] == ["n"]
+
+
+def test_only_what_is_needed_is_decoded() -> None:
+    made = planned("by = [[], ['address.country']]\nwhere = \"status <> 'TEST'\"\nkpis.worth = { sum = 'price * quantity' }", ORDERS)
+
+    assert {path for path, _ in made.columns} == {"placed_at", "address.country", "status", "price", "quantity"}
+
+
+@pytest.mark.parametrize(
+    ("said", "place", "got", "near"),
+    [
+        ("time = 'placd_at'", "time", "placd_at", "placed_at"),
+        ("by = [[], ['channel', 'adress.country']]", "by[1]", "adress.country", "address.country"),
+        ("where = \"statu <> 'TEST'\"", "where", "statu", "status"),
+        ("kpis.x = { sum = 'totl' }", "kpis.x.sum", "totl", "total"),
+        ("kpis.x = { sum = 'price * quantiy' }", "kpis.x.sum", "quantiy", "quantity"),
+        ("by = ['blob']", "by[0]", "blob", "total"),
+    ],
+)
+def test_an_unknown_field_is_named_with_its_place_the_choice_and_the_nearest(said: str, place: str, got: str, near: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        planned(said, ORDERS)
+
+    line = str(refused.value)
+    assert line.startswith(f"topics.t.{place}: got {got!r}, want one of ")
+    assert near in line
+    assert got == "blob" or f"did you mean {near!r}?" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("aggregate", "kind"), [(a, k) for a, kinds in AGGREGATES.items() if kinds for k in KINDS if k not in kinds])
+def test_an_aggregate_refuses_what_it_cannot_measure(aggregate: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^topics\.t\.kpis\.x\.{aggregate}: got 'it' of kind {kind}, want "):
+        planned(f"kpis.x = {{ {aggregate} = 'it' }}", schema({"it": KINDS[kind]}))
+
+
+@pytest.mark.parametrize(("aggregate", "kind"), [(a, k) for a, kinds in AGGREGATES.items() for k in KINDS if k in kinds])
+def test_an_aggregate_knows_the_kind_of_what_it_measures(aggregate: str, kind: str) -> None:
+    (kpi,) = planned(f"kpis.x = {{ {aggregate} = 'it' }}", schema({"it": KINDS[kind]})).kpis
+
+    assert (kpi.aggregate, kpi.of, kpi.kind, kpi.scale) == (aggregate, "it", kind, 2 if kind == "decimal" else 0)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "scale"),
+    [
+        ("quantity + 1", "integer", 0),
+        ("price * quantity", "float", 0),
+        ("total * quantity", "decimal", 2),
+        ("total - total", "decimal", 2),
+        ('LENGTH("address.country")', "integer", 0),  # a path inside SQL stands in double quotes
+    ],
+)
+def test_an_expression_has_the_kind_of_its_result(sql: str, kind: str, scale: int) -> None:
+    (kpi,) = planned(f"kpis.x.sum = '{sql}'", ORDERS).kpis
+
+    assert (kpi.kind, kpi.scale) == (kind, scale)
+
+
+@pytest.mark.parametrize("where", ["quantity", "price + 1", "'yes'"])
+def test_a_where_is_a_condition(where: str) -> None:
+    with pytest.raises(ConfigError, match=r"^topics\.t\.where: got .* want a condition"):
+        planned(f'where = "{where}"', ORDERS)
+
+
+@pytest.mark.parametrize("sql", ["quantity >", "nosuch(quantity) > 1", "(SELECT 1) = 1", "quantity; price", "COLUMNS('p|q') > 1", "*", ""])
+def test_what_is_no_expression_is_refused_in_one_line(sql: str) -> None:
+    for said, place in ((f'where = "{sql}"', "where"), (f'kpis.x.sum = "{sql} "', r"kpis\.x\.sum")):
+        with pytest.raises(ConfigError, match=rf"^topics\.t\.{place}: got [^\n]*want [^\n]*$"):
+            planned(said, ORDERS)
+
+
+@pytest.mark.parametrize("sql", ["SUM(quantity) > 3", "quantity > AVG(quantity) OVER (PARTITION BY status)", "ROW_NUMBER() OVER () > 1"])
+def test_an_expression_that_looks_at_more_than_one_event_is_refused(sql: str) -> None:
+    """Its result would depend on how the events were batched."""
+    with pytest.raises(ConfigError, match=r"^topics\.t\.where: got "):
+        planned(f'where = "{sql}"', ORDERS)
+
+
+@given(st.lists(st.integers(1, 10**7), min_size=1, max_size=5))
+def test_every_window_is_made_of_whole_slices_and_no_longer_slice_would_do(sizes_ms: list[int]) -> None:
+    made = planned(f"windows = {[f'{size_ms}ms' for size_ms in sizes_ms]}", ORDERS)
+
+    assert all(size_ms % made.slice_ms == 0 for size_ms in sizes_ms)
+    assert not any(all(size_ms % (made.slice_ms * times) == 0 for size_ms in sizes_ms) for times in (2, 3, 5, 7, 11))
+    assert made.windows == tuple(Window(size_ms, label(size_ms)) for size_ms in sorted(set(sizes_ms)))
+
+
+@given(st.integers(1, 10**15), st.integers(1, 10**15))
+def test_two_sizes_never_share_a_label(one_ms: int, other_ms: int) -> None:
+    assert (label(one_ms) == label(other_ms)) == (one_ms == other_ms)
+
+
+def test_a_plan_is_the_same_whatever_order_versions_were_met_in() -> None:
+    one, two, three = schema({"a": "int"}, 3), schema({"a": "int", "b": "double"}, 12), schema({"b": "double"}, 100)
+
+    assert planned("", one, two, three) == planned("", three, one, two)
+    assert planned("", three, one).version == (3, 100)
+
+
+def test_the_newest_version_says_what_a_field_is_and_none_is_forgotten() -> None:
+    """A higher id is the newer one, also where it sorts lower as text."""
+    made = planned("", schema({"a": "int", "gone": "int"}, 9), schema({"a": "double", "new": "boolean"}, 10))
+
+    assert dict(made.columns) == {"a": pl.Float64(), "gone": pl.Int64(), "new": pl.Boolean()}
+    assert {kpi.name for kpi in made.kpis} == {"rate", "a_mean", "a_min", "a_max", "gone_mean", "gone_min", "gone_max", "new_share"}
+
+
+def test_a_topic_without_a_readable_schema_has_a_plan_that_folds_nothing() -> None:
+    made = planned("time = 'placed_at'\nby = [['status']]\nwhere = 'paid'\nkpis.x = { sum = 'total' }")
+
+    assert (made.time, made.where, made.kpis, made.columns, made.version) == (None, None, (), (), ())
+    assert made.group_sets == (("status",),)
+
+
+def test_a_plan_travels_between_processes() -> None:
+    made = planned("by = [[], ['status']]", ORDERS)
+
+    assert pickle.loads(pickle.dumps(made)) == made
+
+
+SAID = """
+[defaults]
+windows = ["10s", "1m"]
+[topics.t]
+by = [[], ["a"]]
+[topics.t.kpis]
+x = { sum = "a", unit = "EUR" }
+"""
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        SAID + "# a comment\n\n",
+        SAID.replace('"1m"', '"60s"'),
+        SAID.replace('["10s", "1m"]', '["1m", "10s", "1m"]'),
+        SAID.replace("[defaults]", '[defaults]\nlateness = "10s"'),  # the default, spelled out
+        SAID.replace('{ sum = "a", unit = "EUR" }', '{ unit = "EUR", sum = "a" }'),
+    ],
+)
+def test_the_fingerprint_stays_while_the_meaning_stays(same: str) -> None:
+    assert fingerprint(parse(same)) == fingerprint(parse(SAID))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "",
+        SAID.replace('"1m"', '"2m"'),
+        SAID.replace("[defaults]", '[defaults]\nlateness = "11s"'),
+        SAID.replace("[topics.t]", '[topics.t]\nidle = "1s"'),
+        SAID.replace("[topics.t]", '[topics.t]\nupdate = "off"'),
+        SAID.replace("[defaults]", '[defaults]\nupdate = "off"'),
+        SAID.replace("[topics.t]", '[topics.t]\nwhere = "a > 1"'),
+        SAID.replace("[topics.t]", '[topics.t]\ntime = "b"'),
+        SAID.replace('by = [[], ["a"]]', 'by = [["a"]]'),
+        SAID.replace('sum = "a"', 'mean = "a"'),
+        SAID.replace('sum = "a"', 'sum = "b"'),
+        SAID.replace('"EUR"', '"USD"'),
+        SAID.replace("x =", "y ="),
+        SAID.replace("topics.t", "topics.u"),
+    ],
+)
+def test_the_fingerprint_changes_with_the_meaning(other: str) -> None:
+    assert fingerprint(parse(other)) != fingerprint(parse(SAID))
+
+
+def test_the_environment_is_part_of_the_fingerprint_and_the_files_name_is_not() -> None:
+    assert fingerprint(parse(SAID, windows="10s")) != fingerprint(parse(SAID))
+    assert fingerprint(parse(SAID, "elsewhere.toml", windows="10s,1m")) == fingerprint(parse(SAID))

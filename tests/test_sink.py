@@ -1,0 +1,233 @@
+"""The sink's parts on an atomic log: what waits, what is committed when, and which state and marker belong together.
+
+epoch      1            2                 3
+part   rows ─snapshot─ barrier rows ─snap─ barrier
+Kafka                  ▲ rows of 1         ▲ rows of 2
+"""
+
+import pickle
+from itertools import count
+from typing import NoReturn
+
+import pytest
+
+from flows.delivery import Row
+from flows.records import Barrier, Record
+from flows.sink import Direct, KafkaSink, State, WriteAhead
+from flows.stop import FENCED, MISMATCH, Stop
+from tests.atomic_log import FENCED as IS_FENCED
+from tests.atomic_log import Log, LogEdge
+
+BARRIER = Barrier()
+
+
+def leave(stop: Stop) -> NoReturn:
+    """A test goes on where a flow ends."""
+    raise stop
+
+
+class Life:
+    """A sink part between two kills: `epoch` runs one, `state` is what the recovery directory holds since then."""
+
+    numbers = count()
+
+    def __init__(self, log: Log, state: State | None = None) -> None:
+        self.state, self.rows = state, list[Row]()
+        self.part = WriteAhead(LogEdge(log), pickle.loads(pickle.dumps(state)), leave)
+
+    def epoch(self, rows: int = 2, *, durable: bool = True) -> "Life":
+        """A barrier, some rows, a snapshot, which a kill may have kept from the recovery directory."""
+        new = [Record("kpi.t.10s", b"key", str(next(self.numbers)).encode()) for _ in range(rows)]
+        self.part.write_batch([BARRIER, new[:1]])
+        self.part.write_batch([new[1:]])
+        state = self.part.snapshot()
+        if durable:
+            self.state, self.rows = state, self.rows + [tuple(row) for row in new]  # type: ignore[misc] # mypy forgets the length
+        return self
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_rows_go_to_kafka_with_the_barrier_after_their_snapshot_and_not_before(log: Log) -> None:
+    part = WriteAhead(LogEdge(log), None, leave)
+    part.write_batch([[Record("t", b"k", b"1")]])
+    part.write_batch([BARRIER])
+    assert log.rows == []  # their epoch is still open: after a kill they would be computed again
+    part.snapshot()
+    assert log.rows == []  # the snapshot is not durable yet
+    part.write_batch([[Record("t", b"k", b"2")], BARRIER, [Record("t", b"k", b"3")]])
+    assert [value for _, _, value, _ in log.rows] == [b"1"]
+    part.snapshot()
+    part.write_batch([BARRIER, BARRIER])
+    assert [value for _, _, value, _ in log.rows] == [b"1", b"2", b"3"]
+
+
+def test_several_epochs_before_a_barrier_go_out_in_one_transaction_in_order(log: Log) -> None:
+    part = WriteAhead(LogEdge(log), None, leave)
+    for value in (b"1", b"2", b"3"):
+        part.write_batch([[Record("t", b"k", value)]])
+        part.snapshot()
+    part.write_batch([BARRIER])
+    assert [value for _, _, value, _ in log.rows] == [b"1", b"2", b"3"]
+    assert log.calls.count("commit") == 1
+
+
+def test_nothing_is_committed_when_the_input_ends_or_an_epoch_was_empty(log: Log) -> None:
+    part = WriteAhead(LogEdge(log), None, leave)
+    part.snapshot()
+    part.write_batch([BARRIER])
+    part.write_batch([[Record("t", b"k", b"1")]])
+    part.snapshot()
+    part.close()
+    assert (log.rows, log.marker) == ([], None)
+
+
+def test_a_kill_before_the_commit_leaves_the_rows_to_the_next_life(log: Log) -> None:
+    life = Life(log).epoch()
+    assert log.rows == []
+    Life(log, life.state)
+    assert log.rows == life.rows
+
+
+def test_a_kill_after_the_commit_does_not_send_the_rows_again(log: Log) -> None:
+    life = Life(log).epoch()
+    life.part.write_batch([BARRIER])
+    assert log.rows == life.rows
+    Life(log, life.state)
+    assert log.rows == life.rows
+
+
+def test_what_was_not_durable_is_computed_again_and_may_differ(log: Log) -> None:
+    life = Life(log).epoch().epoch(rows=3, durable=False)
+    again = Life(log, life.state).epoch(rows=5)
+    again.part.write_batch([BARRIER])
+    assert log.rows == life.rows + again.rows
+
+
+def test_many_lives_write_every_durable_row_once(log: Log) -> None:
+    state, expected = None, list[Row]()
+    for lives in range(40):
+        life = Life(log, state)
+        for epochs in range(lives % 4):
+            life.epoch(rows=lives % 3, durable=(lives + epochs) % 5 != 0)
+            if (lives + epochs) % 5 == 0:
+                break  # killed before that snapshot was durable
+        state, expected = life.state, expected + life.rows
+    Life(log, state)
+    assert log.rows == expected
+    assert len(expected) > 40
+
+
+def test_a_flow_without_its_recovery_directory_stops_at_its_first_barrier(log: Log) -> None:
+    Life(log).epoch().epoch()
+    assert refused(log, None) == "lost or replaced"
+
+
+def test_a_flow_without_its_progress_topic_stops(log: Log) -> None:
+    life = Life(log).epoch().epoch()
+    log.marker = None
+    assert refused(log, life.state) == "marker is lost"
+
+
+def test_another_recovery_directory_stops_the_flow(log: Log) -> None:
+    other = Life(Log()).epoch().epoch()
+    Life(log).epoch().epoch()
+    assert refused(log, other.state) == "another directory"
+
+
+def test_an_older_copy_of_the_recovery_directory_stops_the_flow(log: Log) -> None:
+    life = Life(log).epoch().epoch()
+    old = life.state
+    life.epoch().epoch()
+    assert refused(log, old) == "an older or a diverged directory"
+
+
+def test_a_copy_that_another_life_went_on_with_stops_the_flow(log: Log) -> None:
+    #        ┌─ one: computes sequence 2, is killed before it is committed
+    #   1 ───┤
+    #        └─ two: computes and commits a sequence 2 of its own
+    first = Life(log).epoch()
+    one, two = Life(log, first.state), None
+    one.epoch()
+    two = Life(log, first.state).epoch()
+    two.part.write_batch([BARRIER])
+    rows = list(log.rows)
+    assert refused(log, one.state) == "an older or a diverged directory"
+    assert log.rows == rows == first.rows + two.rows
+
+
+def test_a_refusal_says_the_way_on_and_writes_nothing(log: Log) -> None:
+    Life(log).epoch().epoch()
+    before = list(log.rows), log.marker
+    with pytest.raises(Stop, match="begin anew with another KPI_FLOW_ID and an empty recovery directory"):
+        Life(log)
+    assert (log.rows, log.marker) == before
+
+
+def refused(log: Log, state: State | None) -> str:
+    """The part of the reason that the tests know."""
+    reasons = ("lost or replaced", "marker is lost", "another directory", "an older or a diverged directory")
+    with pytest.raises(Stop) as caught:
+        Life(log, state)
+    assert caught.value.code == MISMATCH
+    return next(reason for reason in reasons if reason in str(caught.value))
+
+
+def test_an_older_instance_that_wakes_up_is_fenced_even_if_the_newer_has_not_written_a_row(log: Log) -> None:
+    old = Life(log).epoch().epoch()
+    Life(log, old.state)
+    rows = list(log.rows)
+    with pytest.raises(Stop) as caught:
+        old.epoch().epoch()
+    assert caught.value.code == FENCED
+    assert log.rows == rows
+
+
+def test_two_copies_of_a_flow_write_the_pending_rows_once(log: Log) -> None:
+    life = Life(log).epoch()
+    Life(log, life.state)  # commits what was pending
+    with pytest.raises(Stop) as caught:
+        life.epoch()
+    assert caught.value.code == FENCED
+    assert log.rows == life.rows
+
+
+def test_a_refused_second_flow_does_not_end_the_first(log: Log) -> None:
+    first = Life(log).epoch().epoch()
+    with pytest.raises(Stop):
+        Life(log)  # it has fenced the first one by then
+    first.epoch().part.write_batch([BARRIER])
+    assert log.rows == first.rows
+
+
+def test_offsets_are_shown_after_the_transaction_and_without_rows_too(log: Log) -> None:
+    part = WriteAhead(LogEdge(log), None, leave)
+    part.write_batch([[Record("t", b"k", b"1")]])
+    part.snapshot()
+    part.write_batch([Barrier((("t", 0, 7),)), Barrier((("t", 1, 9),))])
+    assert [call for call in log.calls if call.startswith(("commit", "show"))] == ["commit", "show [('t', 0, 7)]", "show [('t', 1, 9)]"]
+
+
+def test_without_durability_rows_are_in_kafka_when_write_batch_returns(log: Log) -> None:
+    part = Direct(LogEdge(log))
+    rows = [Record("t", b"k", b"1"), Record("t", b"k", b"2")]
+    part.write_batch([rows[:1], Barrier((("t", 0, 7),)), rows[1:]])
+    assert log.rows == rows
+    assert log.calls[-1] == "show [('t', 0, 7)]"
+
+
+def test_every_part_is_reached_by_its_name_also_when_there_are_more_than_ten() -> None:
+    sink = KafkaSink({}, "flow", durable=True, parts=12)
+    in_the_order_of_the_engine = sorted(sink.list_parts())
+    assert [in_the_order_of_the_engine[sink.part_fn(str(part))] for part in range(12)] == [str(part) for part in range(12)]
+
+
+def test_a_fenced_part_is_gone_for_good(log: Log) -> None:
+    life = Life(log).epoch()
+    log.fail("begin", *[IS_FENCED] * 4)
+    with pytest.raises(Stop):
+        life.epoch()
+    assert log.rows == []

@@ -1,0 +1,344 @@
+"""Record batches to frames: the same verdict and the same values for a message wherever it lies, however many there are."""
+
+import json
+import math
+import struct
+import time
+from collections.abc import Sequence
+from decimal import Context, Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import columns as leaves
+from flows.cursor import Columns, Cursor
+from flows.cursor import read as read_all
+from flows.fields import Leaf, Schema, SchemaError, read_schema
+from flows.message import Malformed, examine
+from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
+from tests.avro import Shape, broken, look_up, read, shapes, write
+from tests.batches import Message, batch, varint
+
+META = ["__partition", "__offset", "__timestamp", "__batch", "__at"]
+_EXACT = Context(prec=100)
+ORDER = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "placed_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "country", "type": ["null", "string"]},
+        {"name": "total", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+        {"name": "channel", "type": {"type": "enum", "name": "Channel", "symbols": ["WEB", "APP"]}},
+        {"name": "tags", "type": {"type": "map", "values": "long"}},
+        {"name": "buyer", "type": ["null", {"type": "record", "name": "Buyer", "fields": [{"name": "age", "type": ["int", "null"]}]}]},
+        {"name": "paid", "type": "boolean"},
+    ],
+}
+ROW = {"placed_at": -1, "country": "DE", "total": b"\x04\xd2", "channel": "APP", "tags": {"a": 1, "b": 2}, "buyer": {"age": 7}, "paid": True}
+
+
+def schema(*types: Any, names: Sequence[str] = "abc", id: int = 7) -> Schema:  # noqa: A002
+    """A schema with the fields a, b, c."""
+    fields = [{"name": name, "type": declared} for name, declared in zip(names, types, strict=False)]
+    return read_schema(id, json.dumps({"type": "record", "name": "Event", "fields": fields}))
+
+
+def framed(message: bytes, schema_id: int = 7) -> bytes:
+    return b"\x00" + schema_id.to_bytes(4, "big") + message
+
+
+def all_of(read: Schema) -> dict[str, pl.DataType]:
+    return {path: leaf.dtype for path, leaf in read.leaves.items()}
+
+
+def decoded(read: Schema, *messages: bytes, columns: dict[str, pl.DataType] | None = None) -> Decoded:
+    """One batch of messages of one schema; all columns unless some are given."""
+    values: list[Message] = [(None, framed(message, read.id), 1_000 + index, ()) for index, message in enumerate(messages)]
+    return decode([batch(values)], all_of(read) if columns is None else columns, lambda _: read)
+
+
+def test_an_event_is_a_row_and_its_batch_says_where_it_stands() -> None:
+    order = read_schema(7, json.dumps(ORDER))
+    value = framed(write(ORDER, ROW))
+    empty = framed(write(ORDER, {**ROW, "country": None, "channel": "WEB", "buyer": None, "paid": False, "placed_at": 1_999}))
+    batches = [
+        batch([(b"k1", value, 50, [("h", b"v")]), (None, empty, 49, ())], partition=3, base_offset=100),
+        batch([(b"k2", empty, 60, [("h", None)] * 70)], partition=1, base_offset=7),
+        batch([], partition=1, base_offset=6),
+    ]
+    frame = decode(batches, all_of(order), lambda _: order).frame
+    assert frame.rows() == [
+        (1, 7, 60, 1, 0, 1, None, Decimal("12.34"), "WEB", None, False),
+        (3, 100, 50, 0, 0, -1, "DE", Decimal("12.34"), "APP", 7, True),
+        (3, 101, 49, 0, frame["__at"][2], 1, None, Decimal("12.34"), "WEB", None, False),
+    ]
+    assert frame.schema == {
+        "__partition": pl.Int32,
+        "__offset": pl.Int64,
+        "__timestamp": pl.Int64,
+        "__batch": pl.Int32,
+        "__at": pl.Int64,
+        "placed_at": pl.Int64,
+        "country": pl.String,
+        "total": pl.Decimal(38, 2),
+        "channel": pl.String,
+        "buyer.age": pl.Int64,
+        "paid": pl.Boolean,
+    }
+    assert [original(batches, *place) for place in frame.select("__batch", "__at").rows()] == [(b"k2", empty), (b"k1", value), (None, empty)]
+
+
+def test_without_batches_the_frame_has_its_columns_all_the_same() -> None:
+    found = decode([], {"a": pl.Decimal(38, 2)}, lambda _: pytest.fail("there is no schema to ask for"))
+    assert (found.frame.columns, found.frame.height, found.rejected) == ([*META, "a"], 0, [])
+
+
+def test_each_message_that_is_no_event_has_one_reason_and_its_neighbours_are_unharmed() -> None:
+    decimal = schema({"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 0})
+    values = [None, b"", b"\0\0\0\0", b"{json}", framed(b"\x02\x05", 8), framed(b"\x02"), framed(b"\x02\x64"), framed(b"\x02\x05")]
+
+    def schema_of(schema_id: int) -> Schema:
+        if schema_id == 8:
+            raise SchemaError("unheard of")
+        return decimal
+
+    raw = batch([(b"k%d" % index, value, index, ()) for index, value in enumerate(values)], partition=2, base_offset=10)
+    found = decode([raw], all_of(decimal), schema_of)
+    assert found.frame.select("__offset", "a").rows() == [(17, Decimal(5))]
+    assert found.rejected == [
+        Rejected(2, 10, 0, b"k0", None, "tombstone", "no value", None),
+        Rejected(2, 11, 1, b"k1", b"", "short", "a value of less than five bytes", None),
+        Rejected(2, 12, 2, b"k2", b"\0\0\0\0", "short", "a value of less than five bytes", None),
+        Rejected(2, 13, 3, b"k3", b"{json}", "magic", "the first byte is not 0", None),
+        Rejected(2, 14, 4, b"k4", values[4], "schema", "unheard of", 8),
+        Rejected(2, 15, 5, b"k5", values[5], "malformed", "a: truncated: want 1 bytes, 0 are left", 7),
+        Rejected(2, 16, 6, b"k6", values[6], "range", "a: a decimal of more than 2 digits", 7),
+    ]
+
+
+def test_five_bytes_are_an_event_of_a_record_without_fields() -> None:
+    assert len(decoded(schema(), b"").frame) == 1
+
+
+def test_a_schema_is_asked_for_once_and_its_own_failures_pass_through_before_anything_is_decoded() -> None:
+    asked: list[int] = []
+
+    def schema_of(schema_id: int) -> Schema:
+        asked.append(schema_id)
+        if schema_id == 9:
+            raise ConnectionError("away")
+        return schema("long")
+
+    raw = batch([(None, framed(b"\x02", schema_id), 0, ()) for schema_id in (7, 8, 7, 7, 8)])
+    assert len(decode([raw, raw._replace(partition=1)], {}, schema_of).frame) == 10
+    assert sorted(asked) == [7, 8]
+    with pytest.raises(ConnectionError, match="away"):
+        decode([batch([(None, framed(b"\x02", schema_id), 0, ()) for schema_id in (7, 9)])], {}, schema_of)
+
+
+def test_offsets_may_have_gaps() -> None:
+    raw = batch([(None, framed(b"\x02"), 0, ())] * 3, base_offset=5, offsets=[6, 9, 200])
+    assert decode([raw], {}, lambda _: schema("long")).frame["__offset"].to_list() == [6, 9, 200]
+
+
+def test_the_brokers_own_time_is_the_timestamp_of_all_records_of_its_batch() -> None:
+    raw = batch([(None, framed(b"\x02"), at, ()) for at in (5, 6)])._replace(append_time=99)
+    assert decode([raw], {}, lambda _: schema("long")).frame["__timestamp"].to_list() == [99, 99]
+
+
+def test_versions_of_a_schema_meet_in_one_frame_in_the_order_of_offsets() -> None:
+    versions = {
+        7: schema("int", "string", id=7),
+        8: schema("double", "long", id=8),  # a promoted; b changed to what it cannot be; no c
+        9: schema("long", "string", {"type": "bytes", "logicalType": "decimal", "precision": 3, "scale": 1}, id=9),
+        10: schema("long", "string", "long", id=10),
+    }
+    messages = [(10, b"\x02\x02x\x04"), (8, struct.pack("<d", 1.5) + b"\x02"), (7, b"\x04\x02y"), (9, b"\x06\x02z\x02\x0f")]
+    raw = batch([(None, framed(message, schema_id), 0, ()) for schema_id, message in messages])
+    wanted = {"a": pl.Float64(), "b": pl.String(), "c": pl.Decimal(38, 2)}
+    assert decode([raw], wanted, versions.__getitem__).frame.drop(META).rows() == [
+        (1.0, "x", Decimal(2)),
+        (1.5, None, None),
+        (2.0, "y", None),
+        (3.0, "z", Decimal("1.5")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "message", "wanted"),
+    [
+        ("double", struct.pack("<d", 1.5), pl.Int64()),
+        ("string", b"\x022", pl.Int64()),
+        ("long", b"\x02", pl.String()),
+        ("boolean", b"\x01", pl.Float64()),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 3, "scale": 2}, b"\x02\x7b", pl.Decimal(38, 1)),
+        ("long", varint(1 << 62), pl.Decimal(38, 30)),
+    ],
+)
+def test_what_cannot_be_promoted_is_null(declared: Any, message: bytes, wanted: pl.DataType) -> None:
+    assert decoded(schema(declared), message, columns={"a": wanted}).frame["a"].to_list() == [None]
+
+
+def test_a_renamed_field_is_found_under_its_former_name() -> None:
+    found = decode([batch([(None, framed(b"\x02"), 0, ())])], {"new": pl.Int64()}, lambda _: schema("long"), {"new": ("old", "a")})
+    assert found.frame["new"].to_list() == [1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "number", "ms"),
+    [
+        ({"type": "long", "logicalType": "timestamp-millis"}, (1 << 63) - 1, (1 << 63) - 1),
+        ({"type": "long", "logicalType": "timestamp-micros"}, -1, -1),
+        ({"type": "long", "logicalType": "timestamp-micros"}, 1_999, 1),
+        ({"type": "long", "logicalType": "local-timestamp-nanos"}, -1_000_001, -2),
+        ({"type": "int", "logicalType": "date"}, -(1 << 31), -(1 << 31) * 86_400_000),
+    ],
+)
+def test_times_are_floored_to_milliseconds(declared: Any, number: int, ms: int) -> None:
+    assert decoded(schema(declared), varint(number)).frame["a"].to_list() == [ms]
+
+
+def test_nan_and_infinity_pass_through() -> None:
+    messages = [struct.pack("<fd", x, x) for x in (math.nan, math.inf, -math.inf)] + [b"\x01\x00\xa0\x7f" + struct.pack("<Q", 0x7FF0000000000001)]
+    rows = decoded(schema("float", "double"), *messages).frame.select("a", "b").rows()
+    assert repr(rows) == repr([(math.nan, math.nan), (math.inf, math.inf), (-math.inf, -math.inf), (math.nan, math.nan)])
+
+
+def test_a_decimal_of_every_scale_is_exact_to_its_last_digit() -> None:
+    for scale in range(39):
+        read = schema({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": scale})
+        numbers = [10**38 - 1, -(10**38) + 1, 1, -1, 0, 10**scale if scale < 38 else 0]
+        messages = [varint(17) + n.to_bytes(17, "big", signed=True) for n in numbers] + [varint(16) + n.to_bytes(16, "big", signed=True) for n in numbers]
+        assert decoded(read, *messages).frame["a"].to_list() == [Decimal(n).scaleb(-scale, _EXACT) for n in numbers * 2]
+
+
+@pytest.mark.parametrize("bad", [b"\x02\xff", b"\x12aaaaaaaa\xff", b"\x04\xc3\x28"])
+def test_bad_text_is_malformed_in_a_column_that_nobody_wants(bad: bytes) -> None:
+    read = schema("string", "long", {"type": "map", "values": "string"})
+    good = b"\x02a\x02\x00"
+    for message in (bad + b"\x02\x00", b"\x02a\x02\x02" + bad + b"\x02x\x00", b"\x02a\x02\x02\x02x" + bad + b"\x00"):
+        found = decoded(read, good, message, good, columns={"b": pl.Int64()})
+        assert (found.frame["__offset"].to_list(), [r.reason for r in found.rejected]) == ([0, 2], ["malformed"])
+
+
+@given(shapes(), st.data())
+def test_a_frame_holds_what_fastavro_reads(shape: Shape, data: st.DataObject) -> None:
+    values = data.draw(st.lists(shape.values, max_size=20))
+    values += values * data.draw(st.sampled_from([0, 0, 0, 20]))  # so many that arrays are read side by side
+    read_ = read_schema(7, json.dumps(shape.schema))
+    found = decode(list(_batches(data, [framed(write(shape.schema, value)) for value in values])), all_of(read_), lambda _: read_)
+    assert found.rejected == []
+    assert found.frame["__offset"].to_list() == list(range(len(values)))
+    assert_holds(found.frame, read_.leaves.values(), shape, [write(shape.schema, value) for value in values])
+
+
+@given(shapes(), st.data())
+def test_the_verdict_on_a_message_is_its_own(shape: Shape, data: st.DataObject) -> None:
+    """Any bytes: the same verdict and values alone, among others, with other columns wanted; and never milder than fastavro's."""
+    read_ = read_schema(7, json.dumps(shape.schema))
+    good = [write(shape.schema, value) for value in data.draw(st.lists(shape.values, min_size=1, max_size=5))]
+    messages = [broken(message, data) if data.draw(st.booleans()) else message for message in good * data.draw(st.sampled_from([1, 3, 40]))]
+    found = decode(list(_batches(data, list(map(framed, messages)))), all_of(read_), lambda _: read_)
+    verdicts = [verdict(read_, message) for message in messages]
+    assert [(r.offset, r.reason, r.error) for r in found.rejected] == [(i, *v) for i, v in enumerate(verdicts) if v is not None]
+    kept = [message for message, v in zip(messages, verdicts, strict=True) if v is None]
+    assert_holds(found.frame, read_.leaves.values(), shape, kept)
+    some = {path: dtype for path, dtype in all_of(read_).items() if data.draw(st.booleans())}
+    assert decoded(read_, *messages, columns=some).frame.drop(META).equals(found.frame.select(list(some)))
+    one_by_one = pl.DataFrame({path: leaves.plain_column(leaf, [examine(read_, m) for m in kept]) for path, leaf in read_.leaves.items()})
+    assert one_by_one.equals(found.frame.drop(META))
+
+
+def verdict(read_: Schema, message: bytes) -> tuple[str, str] | None:
+    try:
+        examine(read_, message)
+    except Malformed as malformed:
+        return malformed.reason, str(malformed)
+    return None
+
+
+def assert_holds(frame: pl.DataFrame, leaves_: Any, shape: Shape, messages: Sequence[bytes]) -> None:
+    """Column by column what fastavro reads from the messages."""
+    values = [read(shape.schema, message) for message in messages]
+    for leaf in leaves_:
+        assert _bare(frame[leaf.path], leaf) == [look_up(value, leaf) for value in values]
+
+
+def _bare(column: pl.Series, leaf: Leaf) -> list[Any]:
+    if leaf.kind == "decimal":
+        return [None if value is None else int(value.scaleb(leaf.scale, _EXACT)) for value in column]
+    return ["NaN" if isinstance(value, float) and math.isnan(value) else value for value in column]
+
+
+def _batches(data: st.DataObject, messages: Sequence[bytes]) -> Any:
+    """The messages in batches of any size, with keys and headers now and then."""
+    at = 0
+    while at < len(messages):
+        size = data.draw(st.integers(1, len(messages) - at))
+        key, headers = data.draw(st.sampled_from([None, b"", b"key", b"k" * 70])), data.draw(st.sampled_from([(), (("h", b"v"),)]))
+        yield batch([(key, message, 5, headers) for message in messages[at : at + size]], base_offset=at)
+        at += size
+
+
+def test_ordinary_messages_are_read_side_by_side_without_a_doubt() -> None:
+    order = read_schema(7, json.dumps(ORDER))
+    messages = [write(ORDER, {**ROW, "tags": {str(n): n for n in range(i % 5)}, "country": [None, "Côte"][i % 2]}) for i in range(1_000)]
+    ends = np.cumsum([len(message) for message in messages])
+    cursor = Cursor(b"".join(messages) + bytes(16), np.concatenate([[0], ends[:-1]]), ends)
+    read_all(order.wire, cursor, Columns(()))
+    assert not cursor.doubt.any()
+    assert (cursor.at == cursor.end).all()
+
+
+@pytest.mark.parametrize("count", [30_000_000, -30_000_000, (1 << 63) - 1, -(1 << 63)])
+@pytest.mark.parametrize("items", ["long", ["null", "long"], {"type": "map", "values": "null"}])
+def test_five_bytes_that_claim_millions_of_items_are_refused_at_once(count: int, items: Any) -> None:
+    read_, bomb = schema({"type": "array", "items": items}), varint(count) + b"\x00"
+    started = time.perf_counter()
+    found = decoded(read_, *[b"\x00", bomb] * 200)
+    assert (len(found.frame), len(found.rejected)) == (200, 200)
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("messages", [1, 200])
+def test_an_array_of_a_hundred_thousand_numbers_takes_no_hundred_thousand_steps(messages: int) -> None:
+    long = varint(100_000) + b"\x02" * 100_000 + b"\x00"
+    started = time.perf_counter()
+    assert len(decoded(schema({"type": "array", "items": "long"}), *[b"\x00"] * messages, long).frame) == messages + 1
+    assert time.perf_counter() - started < 1
+
+
+@given(st.data())
+def test_a_body_that_is_not_made_of_records_is_an_error_of_its_own(data: st.DataObject) -> None:
+    read_ = schema("long")
+    raws = [batch([(b"k", framed(b"\x02"), 5, ())] * 3, partition=p, base_offset=10) for p in (0, 1)]
+    at = data.draw(st.integers(0, len(raws[1].body) - 1))
+    cut_ = raws[1].body[:at] + data.draw(st.sampled_from([b"", b"\xff", b"\x80\x80", b"\x00"])) + raws[1].body[at + 1 :]
+    try:
+        decode([raws[0], raws[1]._replace(body=cut_)], all_of(read_), lambda _: read_)
+    except RecordError as error:
+        assert str(error).startswith("partition 1 from offset 10: ")  # noqa: PT017 - it may as well be read
+
+
+def test_a_batch_with_fewer_or_more_records_than_it_says_is_an_error() -> None:
+    raw = batch([(None, framed(b"\x02"), 0, ())] * 3)
+    for count in (0, 2, 4, 1 << 30):
+        with pytest.raises(RecordError, match="partition 0 from offset 0"):
+            decode([raw._replace(count=count)], {}, lambda _: schema("long"))
+
+
+def test_offsets_that_do_not_rise_are_an_error() -> None:
+    for offsets in ([0, 0], [1, 0], [-1, 0]):
+        with pytest.raises(RecordError, match="partition 0 from offset 0"):
+            decode([batch([(None, framed(b"\x02"), 0, ())] * 2, offsets=offsets)], {}, lambda _: schema("long"))
+
+
+def test_the_schema_ids_to_plan_with_are_those_of_each_batchs_first_message() -> None:
+    ids = [(None, b"{json}"), (None, framed(b"\x02", 3), framed(b"\x02", 4)), (framed(b"\x02", 5),), (), (b"\0\0",)]
+    batches = [batch([(None, value, 0, ()) for value in values]) for values in ids]
+    assert first_schema_ids(batches) == {3, 5}
+    assert first_schema_ids([RawBatch(0, 0, 1, 0, None, b"\xff")]) == set()
