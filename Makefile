@@ -14,6 +14,7 @@ demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, un
 	@$(bin)/python -m infra.embedded.demo
 
 test: $(stamp) ## run every test, real broker, registry and browser included
+	@$(bin)/python -m infra.embedded --download
 	@$(bin)/python -m pytest
 
 check: $(stamp) ## ruff, formatting, mypy --strict, and that imports point one way

@@ -78,7 +78,8 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
     whole = _whole(ordered, buffer, int(counts.sum()))
     length = whole.bin.size().cast(pl.Int64).to_numpy()
     bounds = offset + _sums(np.array([len(batch.body) for batch in ordered], np.int64))
-    ends = offset + _sums(length + 1 + sum((length >= 1 << bits).astype(np.int64) for bits in (6, 13, 20, 27)))  # each behind its own varint
+    own = 1 + sum(((length >= 1 << bits).astype(np.int64) for bits in (6, 13, 20, 27)), np.zeros_like(length))  # the length's own bytes
+    ends = offset + _sums(own + length)
     if not np.array_equal(ends[_sums(counts)], bounds):
         raise RecordError(_named(ordered, "the lengths of records do not add up to their batch"))
     start = ends[1:] - length

@@ -115,9 +115,7 @@ def read_schema(id: int, text: str, references: Sequence[str] = ()) -> Schema:  
             fastavro.parse_schema(_loaded(reference), named_schemas=definitions)
         parsed = fastavro.parse_schema(_loaded(text), named_schemas=definitions)
         reader = _Reader(definitions)
-        wire = reader.wire(parsed, 0)
-        if wire.type != "record":
-            raise SchemaError(f"got {wire.type}, want a record")
+        wire = reader.event(parsed)
         leaves = {leaf.path: leaf for leaf in reader.leaves(reader.defined(parsed), (), ((),))}
     except SchemaError as error:
         raise SchemaError(f"schema {id}: {error}") from None
@@ -147,6 +145,13 @@ class _Reader:
         self.recursive: set[str] = set()
         self.types = 0
 
+    def event(self, declared: Any) -> Wire:  # noqa: ANN401 - parsed JSON
+        """The wire type of a whole schema: a record."""
+        wire = self.wire(declared, 0)
+        if wire.type != "record":
+            raise SchemaError(f"got {wire.type}, want a record")
+        return wire
+
     def wire(self, declared: Any, depth: int) -> Wire:  # noqa: ANN401 - parsed JSON
         """The wire type of a declared one."""
         self.types += 1
@@ -164,7 +169,7 @@ class _Reader:
             case "array":
                 return self._array(self.wire(declared["items"], depth + 1))
             case "map":
-                key, value = self.wire("string", depth + 1), self.wire(declared["values"], depth + 1)
+                key, value = self.wire("string", depth + 2), self.wire(declared["values"], depth + 2)
                 return self._array(Wire("record", 1 + value.width, fields=(("key", key), ("value", value))))
             case base:
                 return _simple(base, declared)

@@ -15,7 +15,6 @@ from typing import TextIO
 
 import prometheus_client
 from bytewax.dataflow import Dataflow
-from confluent_kafka.admin import AdminClient
 
 from flows import topics
 from flows.connection import connection
@@ -40,8 +39,9 @@ HELD: list[TextIO] = []  # locks live as long as the process
 def flow() -> Dataflow:
     """The dataflow as the environment and the command line of bytewax.run describe it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of every task of 0.1 s
+    for requests in ("httpx", "httpx2"):
+        logging.getLogger(requests).setLevel(logging.WARNING)
     try:
         return _flow(os.environ, _recovery(os.environ))
     except ConfigError as error:
@@ -55,7 +55,7 @@ def _flow(environ: Mapping[str, str], recovery: Path | None) -> Dataflow:
     chosen = topics.choose(declaration.defaults.topics.include, declaration.defaults.topics.exclude)
     where = connection(environ)
     flow_id = environ.get("KPI_FLOW_ID", "kpi")
-    admin = AdminClient({**where.librdkafka(), "log_level": 2})
+    admin = topics.administrator(where.librdkafka())
     registry = Registry(*where.registry())
     planner = Planner(declaration, registry, admin, SINK_PARTS)
     stopping = _stop_on_signals()

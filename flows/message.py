@@ -42,12 +42,13 @@ def examine(schema: Schema, message: bytes) -> dict[str, Any]:
 
 
 class Reader:
-    """The place in a message up to which it is read."""
+    """A place in a message; each method reads what stands there and moves behind it, or raises Malformed."""
 
     def __init__(self, message: bytes, names: Mapping[str, Wire], at: int = 0) -> None:
         self.message, self.names, self.at = message, names, at
 
-    def read(self, wire: Wire, depth: int) -> Any:  # noqa: ANN401 - any Avro value
+    def read(self, wire: Wire, depth: int) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - any Avro value, a case a type
+        """A value of a type."""
         if depth > MAX_DEPTH:
             raise Malformed(f"nested deeper than {MAX_DEPTH}")
         match wire.type:
@@ -79,6 +80,7 @@ class Reader:
                 return struct.unpack("<d", self.take(8))[0]
 
     def record(self, wire: Wire, depth: int) -> dict[str, Any]:
+        """The fields of a record, by name."""
         values, name = {}, ""
         try:
             for name, field in wire.fields:
@@ -89,12 +91,14 @@ class Reader:
         return values
 
     def take(self, count: int) -> bytes:
+        """So many bytes."""
         if count > len(self.message) - self.at:
             raise Malformed(f"truncated: want {count} bytes, {len(self.message) - self.at} are left")
         self.at += count
         return self.message[self.at - count : self.at]
 
     def varint(self) -> int:
+        """A zigzag varint. (Avro 1.12, binary encoding; the same in Kafka's record format v2.)"""
         value = 0
         for index in range(_VARINT_BYTES):
             byte = self.take(1)[0]
@@ -108,30 +112,35 @@ class Reader:
         return (value >> 1) ^ -(value & 1)
 
     def integer(self, low: int, high: int) -> int:
+        """A number within bounds, both inclusive."""
         value = self.varint()
         if not low <= value <= high:
             raise Malformed(f"{value} is not in {low} to {high}")
         return value
 
     def length(self) -> int:
+        """A number that is not negative."""
         value = self.varint()
         if value < 0:
             raise Malformed(f"a length of {value}")
         return value
 
     def text(self) -> str:
+        """A string."""
         try:
             return self.take(self.length()).decode()
         except UnicodeDecodeError as error:
             raise Malformed(f"invalid UTF-8: {error.reason}") from None
 
     def boolean(self) -> bool:
+        """One byte, 0 or 1."""
         byte = self.take(1)[0]
         if byte > 1:
             raise Malformed(f"a boolean of {byte}")
         return byte == 1
 
     def decimal(self, wire: Wire) -> int:
+        """An unscaled decimal."""
         octets = self.take(self.length() if wire.size < 0 else wire.size)
         if len(octets) > DECIMAL_BYTES:
             raise Malformed(f"a decimal of {len(octets)} bytes", "range")
@@ -141,6 +150,7 @@ class Reader:
         return value
 
     def items(self, item: Wire, depth: int) -> list[Any]:
+        """The items of an array, or the pairs of a map: blocks up to an empty one."""
         values: list[Any] = []
         while count := self.varint():
             if count < 0:  # then the block says its size, so that readers may skip it

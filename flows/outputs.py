@@ -38,6 +38,10 @@ class Planner:
         """What is declared for a topic, whatever its schemas."""
         return self._declaration.of(topic)
 
+    def is_named(self, topic: str) -> bool:
+        """Whether the declaration has a table for this very topic: then a mistake in it stops the flow."""
+        return topic in self._declaration.file.topics
+
     def plan(self, topic: str, new: int | None = None) -> TopicPlan:
         """The plan of a topic for every schema id it was ever asked with; before the first, that of its subject's latest version.
 

@@ -5,17 +5,27 @@ Only its step through the records of a batch is replaced: the batch is handed ou
 version is pinned, `tests/test_raw.py` holds it, and a consumer refuses to be made where it is gone.
 """
 
+import gzip
 import inspect
+import io
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kafka
+import lz4.frame
+import zstandard
 from kafka import KafkaConsumer
+from kafka.codec import snappy_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.default_records import DefaultRecordBatch
 
 from flows.batches import RawBatch, RecordError
 
+LOG = logging.getLogger(__name__)
+
+MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
+PIECE = 8 << 20
 FORMAT = 2  # of records: since Kafka 0.11, and the only one from Kafka 4 on
 
 
@@ -47,9 +57,10 @@ def check_hook() -> None:
     unpack = getattr(getattr(Fetcher, "PartitionRecords", None), "_unpack_records", None)
     if unpack is None or list(inspect.signature(unpack).parameters) != wanted:
         raise HookError(_gone("Fetcher.PartitionRecords._unpack_records"))
-    if "self.PartitionRecords(" not in inspect.getsource(Fetcher):
+    methods = [method for method in vars(Fetcher).values() if inspect.isfunction(method)]
+    if not any("PartitionRecords" in method.__code__.co_names for method in methods):
         raise HookError(_gone("Fetcher.PartitionRecords as the fetcher's own"))
-    for name in ("_maybe_uncompress", "_buffer", "_pos", "_decompressed"):
+    for name in ("_buffer", "_pos"):
         if not hasattr(DefaultRecordBatch, name):
             raise HookError(_gone(f"DefaultRecordBatch.{name}"))
 
@@ -66,18 +77,21 @@ class _Batch:
 
     def __init__(self, batch: Any, partition: int) -> None:  # noqa: ANN401 - the library has no types
         self._batch, self._partition = batch, partition
+        self._sound = False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the library has no types
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator["_Batch"]:
-        batch = self._batch
+        batch, at = self._batch, f"partition {self._partition} from offset {self._batch.base_offset}"
         if batch.magic != FORMAT:
-            raise RecordError(f"partition {self._partition} from offset {batch.base_offset}: format {batch.magic}, want {FORMAT}")
-        batch._maybe_uncompress()  # noqa: SLF001 - the hook
-        body = bytes(memoryview(batch._buffer)[batch._pos :])  # noqa: SLF001 - the hook
+            raise RecordError(f"{at}: records of format {batch.magic}, want {FORMAT}")
+        body = _decompressed(batch)
+        if body is None:
+            LOG.error("%s: skipped %d records of more than %d bytes", at, batch.records_count, MAX_BODY)
         append_time = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
-        self.value = RawBatch(self._partition, batch.base_offset, batch.records_count, batch.first_timestamp, append_time, body)
+        count = 0 if body is None else batch.records_count
+        self.value = RawBatch(self._partition, batch.base_offset, count, batch.first_timestamp, append_time, body or b"")
         self.offset, self.timestamp = batch.last_offset, batch.max_timestamp
         yield self
 
@@ -85,8 +99,35 @@ class _Batch:
         return next(self._batch)
 
     def validate_crc(self) -> bool:
-        """Of the batch; when the library asks again for the record, that is done."""
-        return self._batch._decompressed or bool(self._batch.validate_crc())  # noqa: SLF001 - the hook
+        """Of the batch, once: the library asks again for the record."""
+        self._sound = self._sound or bool(self._batch.validate_crc())
+        return self._sound
+
+
+def _decompressed(batch: Any) -> bytes | None:  # noqa: ANN401 - the library has no types
+    """The records of a batch; None where they take more than MAX_BODY."""
+    packed = bytes(memoryview(batch._buffer)[batch._pos :])  # noqa: SLF001 - the hook
+    match batch.compression_type:
+        case batch.CODEC_NONE:
+            return packed
+        case batch.CODEC_SNAPPY:  # at most 64 bytes out of three
+            return bytes(snappy_decode(packed))
+        case batch.CODEC_GZIP:
+            stream: Any = gzip.GzipFile(fileobj=io.BytesIO(packed))
+        case batch.CODEC_LZ4:
+            stream = lz4.frame.LZ4FrameFile(io.BytesIO(packed))
+        case batch.CODEC_ZSTD:
+            stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        case unknown:
+            raise RecordError(f"compression {unknown} is unknown")
+    with stream:
+        pieces, left = [], MAX_BODY
+        while piece := stream.read(min(left + 1, PIECE)):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _Batches:

@@ -18,6 +18,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from flows import metrics, topics
+from flows.errors import ConfigError
 from flows.fields import Schema
 from flows.intake import Position, Reading, quiet
 from flows.outputs import Planner
@@ -82,6 +83,7 @@ class Share:
     partitions: int
     waiting: list[RawBatch] = field(default_factory=list)
     retry_s: float = 0.0
+    refused: bool = False  # the declaration does not fit its schema
     emitted_s: float = 0.0
     ticked: Mapping[int, Mark] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)  # partition -> Kafka timestamp of the newest batch read
@@ -216,6 +218,13 @@ class _Reader:
         try:
             plan = self.services.planner.plan(name)
             made, aside = self._decode(share, plan, batches)
+        except ConfigError as error:
+            if self.services.planner.is_named(name):
+                raise
+            LOG.error("%s is not read: %s", name, error)  # noqa: TRY400 - one line for people
+            share.refused = True
+            share.waiting = []
+            return False
         except (Away, topics.Unreachable) as error:
             if not share.retry_s:
                 LOG.warning("%s: reading pauses: %s", name, error)
@@ -261,7 +270,7 @@ class _Reader:
         now_s, clock_ms = time.monotonic(), self.services.clock_ms()
         for share in self.shares.values():
             reading = share.reading
-            if share.waiting or share.retry_s > now_s or not reading.positions:
+            if share.refused or share.waiting or share.retry_s > now_s or not reading.positions:
                 continue
             try:
                 plan = self.services.planner.plan(reading.topic)
@@ -283,7 +292,7 @@ class _Reader:
             reached = {p: ms for p, ms in self.services.reached_ms.get(name, {}).items() if ms != NEVER}
             edge_ms = min(reached.values(), default=0) + AHEAD_SLICES * math.gcd(*self.services.planner.declared(name).windows)
             ahead = {p for p in share.reading.positions if reached.get(p, NEVER) > edge_ms}
-            pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting else ahead)}
+            pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting or share.refused else ahead)}
         paused = self.consumer.paused()
         self.consumer.pause(*(pause - paused))
         self.consumer.resume(*(paused - pause))

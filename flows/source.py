@@ -19,11 +19,12 @@ from typing import Any
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from flows import metrics
+from flows.errors import ConfigError
 from flows.intake import Position
 from flows.reader import Duty, Emission, Services, read_topics
 from flows.records import Barrier
 from flows.slices import Events
-from flows.stop import MISMATCH, Stop, leave
+from flows.stop import MISMATCH, REFUSED, Stop, leave
 
 LOG = logging.getLogger(__name__)
 READERS = 4
@@ -106,6 +107,8 @@ class Reader(StatefulSourcePartition[Item, State]):
             emission = self.queue.get_nowait()
         except queue.Empty:
             return items
+        if isinstance(emission, ConfigError):
+            leave(Stop(REFUSED, f"kpi: {emission}"))
         if isinstance(emission, BaseException):
             raise emission
         self._remember(emission)

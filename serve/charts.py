@@ -6,7 +6,7 @@ missing or unknown is a gap in both.
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.models import (
@@ -25,23 +25,32 @@ from bokeh.plotting import figure
 
 from serve.series import POINTS, Point
 from serve.shape import Kpi, Row
-from serve.words import literal
+from serve.words import literal, note
 
 # Okabe and Ito's colours, darkened where white would swallow them: eight that people with any colour vision can tell apart.
 COLOURS = ("#2563eb", "#d97706", "#059669", "#c026a3", "#0e7490", "#b91c1c", "#6d5bd0", "#57534e")
 NUMBER = 'return new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
 SHORT = 'return new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 4}).format(tick)'
 MOMENT = 'return new Date(value).toISOString().slice(0, 19).replace("T", " ")'
+DASH = [5, 4]
+REACH = 16  # pixels across a line that the mouse may be away from it
 TOOLTIP = """<div style="font: 12px/1.5 var(--sans); padding: 2px 4px"><b>$name</b> &nbsp;<b>@{%s}{custom}</b> %s<br>
-@start{custom} to @end{custom} UTC<br>@events{0,0} events · revision @revision · @state</div>"""
+@start{custom} to @end{custom} UTC<br>@note</div>"""
 
 
-def spaced(rows: Iterable[Row]) -> list[Row | int]:
-    """Rows, oldest first, with the moment a gap begins wherever a window is missing."""
-    shown: list[Row | int] = []
+class Gap(NamedTuple):
+    """Where windows are missing: [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+
+
+def spaced(rows: Iterable[Row]) -> list[Row | Gap]:
+    """Rows, oldest first, with a gap wherever a window is missing."""
+    shown: list[Row | Gap] = []
     for row in rows:
-        if shown and isinstance(last := shown[-1], Row) and row.start_ms > last.end_ms:
-            shown.append(last.end_ms)
+        if shown and row.start_ms > shown[-1].end_ms:
+            shown.append(Gap(shown[-1].end_ms, row.start_ms))
         shown.append(row)
     return shown
 
@@ -55,26 +64,17 @@ def hanging(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if id(row) in kept]
 
 
-def columns(rows: Sequence[Row | int], kpis: int) -> dict[str, Any]:
-    """Rows and gaps as a source's columns: `y0`, `y1`... the values to join, `d0`... those to mark (a final marks itself once)."""
-    real = [row if isinstance(row, Row) else None for row in rows]
+def columns(rows: Sequence[Row | Gap], kpis: int) -> dict[str, Any]:
+    """Rows and gaps as a source's columns; `y0`, `y1`... are the values of the KPIs, NaN where there is none."""
     table: dict[str, Any] = {
-        "start": np.array([row.start_ms if isinstance(row, Row) else row for row in rows], dtype=np.float64),
-        "end": np.array([row.end_ms if row else np.nan for row in real], dtype=np.float64),
-        "events": np.array([row.events if row else np.nan for row in real], dtype=np.float64),
-        "revision": np.array([row.revision if row else np.nan for row in real], dtype=np.float64),
-        "state": [_state(row) if row else "" for row in real],
+        "start": np.array([row.start_ms for row in rows], dtype=np.float64),
+        "end": np.array([row.end_ms for row in rows], dtype=np.float64),
+        "note": [note(row) if isinstance(row, Row) else "no window" for row in rows],
     }
     for at in range(kpis):
-        values = [row.values[at] if row else None for row in real]
+        values = [row.values[at] if isinstance(row, Row) else None for row in rows]
         table[f"y{at}"] = np.array([value if isinstance(value, float) else np.nan for value in values], dtype=np.float64)
     return table
-
-
-def _state(row: Row) -> str:
-    if not row.final:
-        return "provisional"
-    return "final, closed by idle" if row.closed_by == "idle" else "final"
 
 
 class Line:
@@ -130,28 +130,22 @@ def chart(kpi: Kpi, at: int, lines: Sequence[Line], x_range: Range, span: Span) 
     plot.toolbar.autohide = True
     plot.toolbar.logo = None
     plot.yaxis.formatter = CustomJSTickFormatter(code=SHORT)
-    plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M")
-    dots: list[DataRenderer] = []
+    plot.xaxis.formatter = DatetimeTickFormatter(
+        seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
+    )
+    reach: list[DataRenderer] = []
     for line in lines:
-        plot.line("start", f"y{at}", source=line.finals, line_width=1.8, color=line.colour)
-        plot.line("start", f"y{at}", source=line.open, line_width=1.8, line_dash=[5, 4], color=line.colour)
-        dots.append(plot.scatter("start", f"y{at}", source=line.finals, size=3, line_color=None, fill_color=line.colour, name=line.name))
-        dots.append(
-            plot.scatter(
-                "start", f"d{at}", source=line.open, size=5, line_width=1.5, line_color=line.colour, fill_color="white", name=line.name
-            )
-        )
-    formatters = {f"@{{y{at}}}": NUMBER, f"@{{d{at}}}": NUMBER, "@start": MOMENT, "@end": MOMENT}
-    for kind, renderers in (("y", dots[::2]), ("d", dots[1::2])):
-        plot.add_tools(
-            HoverTool(
-                renderers=renderers,
-                mode="vline",
-                tooltips=TOOLTIP % (f"{kind}{at}", literal(kpi.unit)),
-                formatters={name: CustomJSHover(code=code) for name, code in formatters.items()},
-                visible=False,
-            )
-        )
+        for source, dash in ((line.finals, []), (line.open, DASH)):
+            plot.line("start", f"y{at}", source=source, line_width=1.8, line_dash=dash, color=line.colour)
+            reach.append(plot.line("start", f"y{at}", source=source, line_width=REACH, line_alpha=0, name=line.name))
+        plot.scatter("start", f"y{at}", source=line.finals, size=2.2, color=line.colour)  # seen only where a point has no neighbours
+        plot.scatter("start", f"d{at}", source=line.open, size=5, line_width=1.5, line_color=line.colour, fill_color="white")
+    formatters: dict[str, Any] = {"@start": CustomJSHover(code=MOMENT), "@end": CustomJSHover(code=MOMENT)}
+    formatters[f"@{{y{at}}}"] = CustomJSHover(code=NUMBER)
+    hover = HoverTool(renderers=reach, line_policy="nearest", formatters=formatters, visible=False)
+    hover.mode = "vline" if len(lines) == 1 else "mouse"  # the tooltips of several lines would cover each other
+    hover.tooltips = TOOLTIP % (f"y{at}", literal(kpi.unit))
+    plot.add_tools(hover)
     plot.add_tools(CrosshairTool(overlay=span, visible=False))
     return plot
 

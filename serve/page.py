@@ -155,7 +155,10 @@ class Page:
         chosen = [Group(view.by, values) for values in view.groups]
         self._groups = chosen or (self._board.top(topic, window, view.by, TOP) if view.by else [Group()])
         self._lines = [Line(label(group.values), COLOURS[at % len(COLOURS)], len(view.shape.kpis)) for at, group in enumerate(self._groups)]
-        together, crosshair = DataRange1d(range_padding=0.03), Span(dimension="height", line_color="#94a3b8", line_width=1)
+        together, crosshair = (
+            DataRange1d(range_padding=0.03, default_span=10 * view.shape.size_ms),
+            Span(dimension="height", line_color="#94a3b8", line_width=1),
+        )
         cards: list[UIElement] = []
         self._captions = []
         for kpi in view.kpis:

@@ -1,7 +1,6 @@
 """How the page says things. In: numbers, states, text from topics. Out: words, and HTML in which all such text is escaped. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from html import escape
 from math import floor, log10
 
@@ -19,8 +18,8 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 def number(value: Value) -> str:
     """A value with about four digits.
 
-    >>> [number(it) for it in (1234.5678, 12_345_678.0, 42.0, 0.00123, -1e-9, "Berlin", None)]
-    ['1,235', '12.35 M', '42', '0.00123', '-1e-09', 'Berlin', 'unknown']
+    >>> [number(it) for it in (2629.8, 12_345_678.0, 42.0, 0.00123, -1e-9, "Berlin", None)]
+    ['2,630', '12.35 M', '42', '0.00123', '-1e-09', 'Berlin', 'unknown']
     """
     if value is None or isinstance(value, str):
         return "unknown" if value is None else value
@@ -32,7 +31,8 @@ def number(value: Value) -> str:
     if abs(value) < TINY:
         return f"{value:.3g}"
     digits = min(max(DIGITS - floor(log10(abs(value))), 0), 9)
-    return f"{value:,.{digits}f}".rstrip("0").rstrip(".")
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def change(new: Value, old: Value) -> str:
@@ -122,16 +122,13 @@ def _measured(kpi: Kpi, value: Value) -> str:
     return escape(number(value)) + (f" <small>{escape(kpi.unit)}</small>" if kpi.unit else "")
 
 
+def note(row: Row) -> str:
+    """What a row's tooltip says below its value."""
+    state = "provisional" if not row.final else "final, closed by idle" if row.closed_by == "idle" else "final"
+    return f"{row.events:,} events · revision {row.revision} · {state}"
+
+
 def literal(text: str) -> str:
     """Text for a Bokeh tooltip, where HTML and the placeholders @, $ and {} would mean something."""
     marks = {"@": "&#64;", "$": "&#36;", "{": "&#123;", "}": "&#125;"}
     return "".join(marks.get(each, each) for each in escape(text))
-
-
-def clock_time(ms: int) -> str:
-    """A moment in UTC.
-
-    >>> clock_time(1_700_000_000_000)
-    '2023-11-14 22:13:20 UTC'
-    """
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

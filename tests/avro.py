@@ -6,6 +6,7 @@ Values are those of the bare schema: an Avro library that knows no logical types
 import io
 import math
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import fastavro
@@ -19,6 +20,7 @@ Drawn = tuple[Any, Values]  # a type as a schema declares it, and its values
 LONG = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 63), (1 << 63) - 1]), st.integers(-(1 << 63), (1 << 63) - 1))
 INT = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 31), (1 << 31) - 1]))
 TEXT = st.one_of(st.text(max_size=3), st.text("aé漢😀", max_size=30), st.just("x" * 70))
+BREAKS = (b"", b"\x00", b"\x01", b"\x04", b"\x7f", b"\x80", b"\xff", b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x02")
 TIMES = [(kind, name) for name in ("millis", "micros", "nanos") for kind in ("timestamp-", "local-timestamp-")]
 PRIMITIVES: list[Drawn] = [
     ("int", INT),
@@ -77,7 +79,7 @@ def _records(draw: st.DrawFn, names: _Names, depth: int) -> Drawn:
 
 
 @st.composite
-def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:
+def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:  # noqa: PLR0911 - a case a type
     usable = [(name, values) for name, values in names.declared.items() if not values.is_empty]
     kinds = ["primitive"] * 3 + ["decimal", "enum", "fixed"] + ["named"] * bool(usable)
     kinds += ["record", "array", "map"] * (depth < 4) + ["nullable", "nullable", "several"] * union
@@ -119,7 +121,9 @@ def _decimals(draw: st.DrawFn, names: _Names) -> Drawn:
         fixed = {"type": "fixed", "name": names.add("D"), "size": size, **logical}
         return names.named(fixed, number.map(lambda n: n.to_bytes(size, "big", signed=True)))
     more = st.sampled_from([0, 0, 0, 1, 7, 64 - size])
-    return {"type": "bytes", **logical}, st.builds(lambda n, m: b"" if n == m == 0 else n.to_bytes(size + m, "big", signed=True), number, more)
+    return {"type": "bytes", **logical}, st.builds(
+        lambda n, m: b"" if n == m == 0 else n.to_bytes(size + m, "big", signed=True), number, more
+    )
 
 
 def bare(declared: Any) -> Any:
@@ -138,14 +142,11 @@ def write(schema: Any, value: Any) -> bytes:
     return message.getvalue()
 
 
-def broken(message: bytes, data: st.DataObject) -> bytes:
+def broken(message: bytes, rnd: Random) -> bytes:
     """A message with some of its bytes changed, removed or added."""
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(message)))
-        new = data.draw(
-            st.sampled_from([b"", b"\x00", b"\x01", b"\x04", b"\x7f", b"\x80", b"\xff", b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x02"])
-        )
-        message = message[:at] + new + message[at + data.draw(st.integers(0, 2)) :]
+    for _ in range(rnd.randint(1, 3)):
+        at = rnd.randint(0, len(message))
+        message = message[:at] + rnd.choice(BREAKS) + message[at + rnd.randint(0, 2) :]
     return message
 
 
@@ -179,7 +180,7 @@ def examined(schema: Any, value: Any) -> Any:
     return _examined(fastavro.parse_schema(schema, named_schemas=names), value, names)
 
 
-def _examined(declared: Any, value: Any, names: dict[str, Any]) -> Any:
+def _examined(declared: Any, value: Any, names: dict[str, Any]) -> Any:  # noqa: PLR0911 - a case a type
     if isinstance(declared, list):
         several = [branch for branch in declared if branch != "null"]
         return value if value is None or len(several) > 1 else _examined(several[0], value, names)

@@ -14,6 +14,7 @@ from flows.slices import Events, Partial, partials
 from flows.watermark import Mark
 
 TOPIC = "t"
+DTYPES = {"integer": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean(), "string": pl.String(), "time": pl.Int64()}
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 
 
@@ -35,12 +36,13 @@ def planned(said: str, *versions: Schema) -> TopicPlan:
 def frame(made: TopicPlan, rows: Iterable[tuple[object, ...]]) -> pl.DataFrame:
     """Events ready to fold. A row: time in ms, then a value for each group path, then one for each measure."""
     groups = {f"by:{path}": pl.String() for path in made.groups}
-    known = dict(made.columns)
-    measures = {f"of:{kpi.of}": known.get(kpi.of) for kpi in made.kpis if kpi.of != "*"}
+    measures = {f"of:{kpi.of}": DTYPES.get(kpi.kind, pl.Decimal(38, kpi.scale)) for kpi in made.kpis if kpi.of != "*"}
     return pl.DataFrame(list(rows), schema={"time": pl.Int64(), **groups, **measures}, orient="row")
 
 
-def events(made: TopicPlan, rows: Iterable[tuple[object, ...]], marks: Mapping[int, Mark], clock_ms: int = 0, partitions: int = 1) -> Events:
+def events(
+    made: TopicPlan, rows: Iterable[tuple[object, ...]], marks: Mapping[int, Mark], clock_ms: int = 0, partitions: int = 1
+) -> Events:
     return Events(made, frame(made, rows), marks, partitions, clock_ms, {})
 
 

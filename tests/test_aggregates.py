@@ -169,7 +169,10 @@ def test_a_rate_is_events_a_second_of_the_windows_own_size() -> None:
 
 
 def test_kpis_of_one_column_share_what_they_need() -> None:
-    made = planned("kpis = { a = { sum = 'it' }, b = { mean = 'it' }, c = { count = 'it' }, d = { share = 'ok' } }", schema({"it": "long", "ok": "boolean"}))
+    made = planned(
+        "kpis = { a = { sum = 'it' }, b = { mean = 'it' }, c = { count = 'it' }, d = { share = 'ok' } }",
+        schema({"it": "long", "ok": "boolean"}),
+    )
 
     assert len(added_columns(made)) == len({"events", "sum of it", "n of it", "sum of ok", "n of ok"})
 

@@ -129,6 +129,7 @@ def test_no_secret_is_shown_by_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         connection({"KAFKA_SECURITY_PROTOCOL": "ssl", "KAFKA_SSL_KEY_PEM": "hunter2", "KAFKA_SSL_CERTIFICATE_PEM": "hunter3"})
     assert "hunter" not in str(caught.value)
+    assert caught.value.__suppress_context__  # the cause may show it
     with pytest.raises(ConfigError) as caught:
         connection({"SCHEMA_REGISTRY_URL": "ftp://me:hunter2@registry"})
     assert "hunter2" not in str(caught.value)

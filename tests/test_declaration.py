@@ -67,7 +67,9 @@ def test_a_refusal_is_one_line_with_file_place_got_and_want(text: str, where: st
     assert want in line
 
 
-@pytest.mark.parametrize("text", ["defalts = {}", "[defaults]\nlatenes = '1s'", "[topics.t]\nwindow = ['1s']", "[defaults.topics]\nonly = ['a']"])
+@pytest.mark.parametrize(
+    "text", ["defalts = {}", "[defaults]\nlatenes = '1s'", "[topics.t]\nwindow = ['1s']", "[defaults.topics]\nonly = ['a']"]
+)
 def test_a_name_that_does_not_exist_is_refused_and_named(text: str) -> None:
     name = next(word for word in ("defalts", "latenes", "window", "only") if word in text)
 
@@ -85,7 +87,13 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
 
     said = read_declaration({}).of("any.topic")
 
-    assert (said.windows, said.lateness, said.idle, said.update, said.start) == ((10_000, 60_000, 300_000), 10_000, 15_000, 1_000, "earliest")
+    assert (said.windows, said.lateness, said.idle, said.update, said.start) == (
+        (10_000, 60_000, 300_000),
+        10_000,
+        15_000,
+        1_000,
+        "earliest",
+    )
     assert (said.time, said.by, said.where, said.kpis) == (None, ((),), None, {})
 
 
@@ -177,7 +185,13 @@ def test_a_table_says_only_what_it_says() -> None:
 
     said = declared.of("t")
 
-    assert (said.lateness, said.idle, said.max_future, said.start, said.windows) == (1_000, 7_000, 3_000, "latest", (10_000, 60_000, 300_000))
+    assert (said.lateness, said.idle, said.max_future, said.start, said.windows) == (
+        1_000,
+        7_000,
+        3_000,
+        "latest",
+        (10_000, 60_000, 300_000),
+    )
 
 
 def test_off_is_a_word_of_its_own_for_a_topic_and_for_all() -> None:

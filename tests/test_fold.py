@@ -63,7 +63,9 @@ def taken(folded: Fold, stream: Sequence[Partial]) -> list[Rows]:
 
 def close(rows: Sequence[dict[str, Any]], but: str = "") -> list[dict[str, Any]]:
     """Rows that compare: sorted, floats to nine digits."""
-    plain = [{k: float(f"{v:.9g}") if isinstance(v, float) and "deviation" not in k else v for k, v in row.items() if k != but} for row in rows]
+    plain = [
+        {k: float(f"{v:.9g}") if isinstance(v, float) and "deviation" not in k else v for k, v in row.items() if k != but} for row in rows
+    ]
     rounded = [{k: round(v, 3) if k == "x_deviation" and v is not None else v for k, v in row.items()} for row in plain]
     return sorted(rounded, key=lambda row: str((row["size"], row["start"], row.get("g"), row.get("revision"))))
 
@@ -141,12 +143,16 @@ def test_windows_add_up(stream: list[Partial]) -> None:
 
     for minute in (row for row in rows if row["size"] == 60_000):
         for size in (10_000, 15_000):
-            inside = [r for r in rows if r["size"] == size and r["g"] == minute["g"] and minute["start"] <= r["start"] < minute["start"] + 60_000]
+            inside = [
+                r for r in rows if r["size"] == size and r["g"] == minute["g"] and minute["start"] <= r["start"] < minute["start"] + 60_000
+            ]
             assert sum(r["events"] for r in inside) == minute["events"]
             assert sum(r["n_sum"] for r in inside) == minute["n_sum"]
             assert sum((r["d_sum"] for r in inside), Decimal(0)) == minute["d_sum"]
             assert max((r["n_max"] for r in inside if r["n_max"] is not None), default=None) == minute["n_max"]
-    assert {(r["start"] // 60_000, r["g"]) for r in rows if r["size"] == 10_000} == {(r["start"] // 60_000, r["g"]) for r in rows if r["size"] == 60_000}
+    assert {(r["start"] // 60_000, r["g"]) for r in rows if r["size"] == 10_000} == {
+        (r["start"] // 60_000, r["g"]) for r in rows if r["size"] == 60_000
+    }
 
 
 @settings(max_examples=40, deadline=None)
@@ -229,7 +235,13 @@ def test_the_shards_of_a_group_are_apart_and_the_total_is_whole() -> None:
     for key, one in partials(events(made, rows, {0: Mark(10_000, 10_000)}), 4):
         got += finals(folds.setdefault(key, Fold(4)).take([one]).rows)
 
-    assert sorted(str((row.get("g", "total"), row["events"])) for row in got) == ["('a', 2)", "('b', 1)", "('c', 1)", "('total', 5)", "(None, 1)"]
+    assert sorted(str((row.get("g", "total"), row["events"])) for row in got) == [
+        "('a', 2)",
+        "('b', 1)",
+        "('c', 1)",
+        "('total', 5)",
+        "(None, 1)",
+    ]
 
 
 # -- rows of open windows
@@ -321,7 +333,7 @@ def test_finals_know_no_limit() -> None:
 
 @pytest.mark.parametrize("update_ms", [None, 1_000])
 @pytest.mark.parametrize("fresh", [True, False])
-def test_what_is_closed_is_forgotten(update_ms: int | None, fresh: bool) -> None:  # noqa: FBT001
+def test_what_is_closed_is_forgotten(update_ms: int | None, *, fresh: bool) -> None:
     made = replace(COUNT, update_ms=update_ms)
     folded, old = Fold(1), []
     for minute in range(1, 6):
@@ -410,9 +422,17 @@ def test_a_reader_that_still_has_the_old_plan_adds_to_the_same_windows() -> None
 
 def test_a_field_that_the_newest_version_lacks_goes_on_as_null() -> None:
     made = planned(SAID, NEW, schema({"ts": "long", "g": ["null", "string"], "n": "int"}, 3))
-    rows = grown(partial(V2, [(1_000, "a", 1, 7.0)], 0), partial(made, [(2_000, "a", 3, None)], 10_000), partial(made, [(11_000, "a", 4, None)], 60_000))
+    rows = grown(
+        partial(V2, [(1_000, "a", 1, 7.0)], 0),
+        partial(made, [(2_000, "a", 3, None)], 10_000),
+        partial(made, [(11_000, "a", 4, None)], 60_000),
+    )
 
-    assert [(rows[at]["extra_max"], rows[at]["n_max"]) for at in ((10_000, 0, "a"), (10_000, 10_000, "a"), (60_000, 0, "a"))] == [(7.0, 3), (None, 4), (7.0, 4)]
+    assert [(rows[at]["extra_max"], rows[at]["n_max"]) for at in ((10_000, 0, "a"), (10_000, 10_000, "a"), (60_000, 0, "a"))] == [
+        (7.0, 3),
+        (None, 4),
+        (7.0, 4),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -425,15 +445,29 @@ def test_a_field_that_the_newest_version_lacks_goes_on_as_null() -> None:
         (money(2), money(4), Decimal("0.25"), Decimal("0.0625"), Decimal("0.3125")),
     ],
 )
-def test_a_field_promoted_in_the_middle_of_a_window_goes_on(before: object, after: object, first: object, second: object, total: object) -> None:
-    said = "windows = ['10s', '1m']\nkpis.s = { sum = 'n' }\nkpis.m = { mean = 'n' }\nkpis.top = { max = 'n' }\nkpis.d = { deviation = 'n' }"
+def test_a_field_promoted_in_the_middle_of_a_window_goes_on(before: object, after: object, first: Any, second: Any, total: Any) -> None:
+    said = (
+        "windows = ['10s', '1m']\nkpis.s = { sum = 'n' }\nkpis.m = { mean = 'n' }\nkpis.top = { max = 'n' }\nkpis.d = { deviation = 'n' }"
+    )
     one, two = schema({"ts": "long", "n": before}, 1), schema({"ts": "long", "n": after}, 2)
     old, new = planned(said, one), planned(said, one, two)
     rows = finals(taken(Fold(1), [partial(old, [(1_000, first)], 0), partial(new, [(2_000, second)], 60_000)]))
 
     assert [row["s"] for row in rows] == [total, total]
-    assert [row["top"] for row in rows] == [max(first, second)] * 2  # type: ignore[type-var] # both are numbers
-    assert [row["m"] for row in rows] == [float(total) / 2] * 2  # type: ignore[arg-type] # a number
+    assert [row["top"] for row in rows] == [max(first, second)] * 2
+    assert [row["m"] for row in rows] == [float(total) / 2] * 2
+
+
+def test_a_window_of_slices_before_and_after_the_new_field_closes_whole() -> None:
+    #  10 s  [0 a v1 )[10 s a v2 )
+    #  1 m   [-------------------- ... )
+    rows = grown(partial(V1, [(1_000, "a", 1)], 0), partial(V2, [], 10_000), partial(V2, [(11_000, "a", 2, 7.0)], 60_000))
+
+    assert [(rows[at]["n_max"], rows[at]["extra_max"]) for at in ((10_000, 0, "a"), (10_000, 10_000, "a"), (60_000, 0, "a"))] == [
+        (1, None),
+        (2, 7.0),
+        (2, 7.0),
+    ]
 
 
 def test_kpis_that_a_plan_without_schemas_did_not_have_come_with_the_first() -> None:

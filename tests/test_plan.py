@@ -58,7 +58,9 @@ def test_the_time_is_the_first_usual_name_else_the_first_timestamp_else_kafkas(f
 
 
 def test_a_declared_time_goes_before_every_other() -> None:
-    fields = schema({"event_time": MILLIS, "n": "long", "inner": {"type": "record", "name": "I", "fields": [{"name": "at", "type": MILLIS}]}})
+    fields = schema(
+        {"event_time": MILLIS, "n": "long", "inner": {"type": "record", "name": "I", "fields": [{"name": "at", "type": MILLIS}]}}
+    )
 
     assert planned("time = 'n'", fields).time == "n"
     assert planned("time = 'inner.at'", fields).time == "inner.at"

@@ -31,7 +31,14 @@ TEXT = json.dumps(
 )
 KPIS = (Kpi("revenue", "sum", "total", "EUR"), Kpi("last_seen", "max", "at", ""))
 SHAPE = Shape("shop.orders", "1m", 60_000, KPIS, {"address.country": "address_country"}, 7)
-VALUE = {"group_by": "address.country", "address_country": None, "window_start": 0, "window_end": 60_000, "events": 3, "revision": 2}
+VALUE: dict[str, object] = {
+    "group_by": "address.country",
+    "address_country": None,
+    "window_start": 0,
+    "window_end": 60_000,
+    "events": 3,
+    "revision": 2,
+}
 VALUE |= {"final": True, "closed_by": "idle", "revenue": Decimal("10.50")}
 
 

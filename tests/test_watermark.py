@@ -15,7 +15,7 @@ LATENESS = st.integers(0, 10**5)
 
 def marks_of(messages: list[tuple[int, bool]], lateness_ms: int, seen_ms: int = NEVER) -> list[int]:
     times, moves = np.array([t for t, _ in messages], np.int64), np.array([m for _, m in messages], np.bool_)
-    return before(times, moves, lateness_ms, seen_ms).tolist()
+    return [int(mark) for mark in before(times, moves, lateness_ms, seen_ms)]
 
 
 @given(MESSAGES, LATENESS, st.integers(-(10**5), 10**6) | st.just(NEVER))
@@ -55,7 +55,7 @@ def test_an_impossible_time_moves_nothing(impossible: int) -> None:
         (0, NEVER, False),
     ],
 )
-def test_a_message_is_late_when_the_end_of_its_slice_is_not_above_the_watermark(time_ms: int, watermark_ms: int, verdict: bool) -> None:  # noqa: FBT001
+def test_a_message_is_late_when_the_end_of_its_slice_is_not_above_the_watermark(time_ms: int, watermark_ms: int, *, verdict: bool) -> None:
     assert late(np.array([time_ms]), watermark_ms, 10_000).tolist() == [verdict]
 
 

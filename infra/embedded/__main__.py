@@ -11,6 +11,7 @@ import time
 from infra.embedded.child import leashed
 from infra.embedded.cluster import Cluster, cluster, say_to_stderr
 from infra.embedded.errors import PartError
+from infra.embedded.jars import broker_classpath, registry_directory
 
 
 def main() -> int:
@@ -20,14 +21,20 @@ def main() -> int:
         description="Starts a real Kafka and a real schema registry on free ports, runs COMMAND with KAFKA_BOOTSTRAP_SERVERS and "
         "SCHEMA_REGISTRY_URL set, and ends everything. Without COMMAND it runs until Ctrl-C. Data is removed at the end.",
     )
+    parser.add_argument("--download", action="store_true", help="only download what a start needs (200 MB, once)")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments")
-    command: list[str] = parser.parse_args().command
+    arguments = parser.parse_args()
+    command: list[str] = arguments.command
     if command and not shutil.which(command[0]):
         say_to_stderr(f"embedded: cannot run {command[0]}: there is no such program")
         return 127  # as a shell has it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
+        if arguments.download:
+            broker_classpath(say_to_stderr)
+            registry_directory(say_to_stderr)
+            return 0
         with cluster() as started:
             return run(command, started) if command else wait_for_ever(started)
     except KeyboardInterrupt:

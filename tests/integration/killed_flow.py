@@ -1,13 +1,16 @@
 """A small flow with the real sink that kills itself at random moments: what test_sink_broker.py runs as a child process.
 
 Every reader emits its rows in batches of random size, so that no epoch is ever computed alike twice. Arguments: bootstrap servers,
-flow id, recovery directory, topic, rows a reader, chance of a death at each fault point, seeded fault ("" or "commit_in_snapshot").
+flow id, recovery directory, topic, rows a reader, chance of a death at each fault point (0: live on), seeded fault ("" or
+"commit_in_snapshot").
 """
 
 import os
 import random
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -30,13 +33,24 @@ DICE = random.Random()
 
 
 class Dying:
-    """A producer whose process may be killed before, in the middle of, and after a commit."""
+    """A producer whose process may be killed before, in the middle of, and after a commit; and a while after it first begins one."""
 
     def __init__(self, producer: Producer, chance: float) -> None:
         self._producer, self._chance = producer, chance
+        self._end = threading.Thread(target=die_later, daemon=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
+
+    def init_transactions(self, timeout: float) -> None:
+        self._producer.init_transactions(timeout)
+        if DICE.random() < self._chance:
+            die()
+
+    def begin_transaction(self) -> None:
+        if self._chance and not self._end.ident:
+            self._end.start()
+        self._producer.begin_transaction()
 
     def produce(self, *message: Any) -> None:
         self._producer.produce(*message)
@@ -56,6 +70,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_later() -> None:
+    """Whatever the other threads do then."""
+    time.sleep(DICE.uniform(0.05, 1.0))
+    die()
+
+
 class DyingEdge(Edge):
     """The real edge, with producers that die."""
 
@@ -66,15 +86,19 @@ class DyingEdge(Edge):
 
 
 class CommitInSnapshot(WriteAhead):
-    """A seeded fault: rows are committed before the snapshot that holds them is durable; and the check that would notice is off."""
+    """A seeded fault, and the obvious way to do it: rows are committed in snapshot(), before it is durable; nothing is checked."""
 
     def _check(self, *, fresh: bool) -> None:
         pass
 
+    def _claim(self) -> None:
+        pass
+
     def snapshot(self) -> State:
-        state = super().snapshot()
-        self.write_batch([Barrier()])
-        return state
+        lineage, _, _ = super().snapshot()
+        self._transactions.marker = None
+        self._commit()
+        return lineage, (0, ""), []
 
 
 class Reader(StatefulSourcePartition[tuple[str, Item], int]):

@@ -75,6 +75,7 @@ def ended(children: list[psutil.Process]) -> bool:
     return psutil.wait_procs(children, timeout=2)[1] == []
 
 
+@pytest.mark.timeout(300)  # two whole demos
 def test_it_starts_twice_in_a_row_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(2):
         with demo(tmp_path) as running:

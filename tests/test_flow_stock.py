@@ -1,0 +1,86 @@
+"""In-order data: the flow says what stock Bytewax' fold_window says."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators import windowing as win
+from bytewax.testing import TestingSink, TestingSource, run_main
+from hypothesis import HealthCheck, given, settings
+
+from tests.differences import agree
+from tests.oracle import Event, Spec, event_time, look_up
+from tests.oracle_aggregates import Value, result
+from tests.strategies import Run, in_order
+from tests.test_flow import flow_of, lasting
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Place(NamedTuple):
+    """A window of a group."""
+
+    size_ms: int
+    start_ms: int
+    group_set: tuple[str, ...]
+    group: tuple[str | None, ...]
+
+
+def stock(drawn: Run) -> dict[Place, list[Event]]:
+    """The events of every window, as fold_window puts them together."""
+    spec = drawn.spec
+    timed = [(event_time(spec, message), message.event) for message in drawn.messages if message.event is not None]
+    counted = [(time_ms, event) for time_ms, event in timed if spec.where is None or spec.where(event) is True]
+    grouped = [
+        ((group_set, tuple(text(look_up(event, path)) for path in group_set)), (time_ms, event))
+        for time_ms, event in counted
+        for group_set in spec.group_sets
+    ]
+    keyed, groups = [(repr(group), item) for group, item in grouped], {repr(group): group for group, _ in grouped}
+    flow = Dataflow("stock")
+    events = op.input("events", flow, TestingSource(keyed, batch_size=7))
+    clock: Any = win.EventClock(lambda item: EPOCH + timedelta(milliseconds=item[0]), timedelta(days=1))
+    said: dict[int, list[tuple[str, tuple[int, list[Event]]]]] = {}
+    for size_ms in spec.sizes_ms:
+        windower = win.TumblingWindower(align_to=EPOCH, length=timedelta(milliseconds=size_ms))
+        folded = win.fold_window(f"fold-{size_ms}", events, clock, windower, list, lambda kept, item: [*kept, item[1]], lambda a, b: a + b)
+        op.output(f"out-{size_ms}", folded.down, TestingSink(said.setdefault(size_ms, [])))
+    run_main(flow)  # type: ignore[no-untyped-call] # Bytewax' own
+    return {Place(size_ms, number * size_ms, *groups[key]): members for size_ms, rows in said.items() for key, (number, members) in rows}
+
+
+def text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None else str(value)
+
+
+def told(drawn: Run) -> Mapping[Place, Mapping[str, Any]]:
+    """The last row of every window, as the flow tells it."""
+    rows = {}
+    for row in flow_of(lasting(drawn)).rows:
+        group_set = tuple(path for path in row["group_by"].split(",") if path)
+        rows[Place(row["size_ms"], row["window_start"], group_set, tuple(row["group"][path] for path in group_set))] = row
+    return rows
+
+
+def differences(spec: Spec, row: Mapping[str, Any], members: list[Event]) -> list[str]:
+    wrong = [] if row["events"] == len(members) else [f"events: got {row['events']}, want {len(members)}"]
+    for kpi in spec.kpis:
+        values = [look_up(event, kpi.field) for event in members] if kpi.field != "*" else []
+        size_ms = row["window_end"] - row["window_start"]
+        want, slack = result(kpi.aggregate, [v for v in values if isinstance(v, Value)], len(members), size_ms)
+        if not agree(want, row[kpi.name], slack):
+            wrong.append(f"{kpi.name}: got {row[kpi.name]!r}, want {want!r}")
+    return wrong
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(in_order())
+def test_in_order_the_flow_says_what_stock_fold_window_says(drawn: Run) -> None:
+    want, got = stock(drawn), told(drawn)
+
+    assert got.keys() == want.keys()
+    assert {place: wrong for place, members in want.items() if (wrong := differences(drawn.spec, got[place], members))} == {}
