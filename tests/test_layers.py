@@ -30,7 +30,7 @@ FLOWS_MAY_IMPORT = {
     "bytewax": {"source", "sink", "topology", "kpi", "simulate"},
     "polars": {"fields", "plan", "wire", "batches", "columns", "intake", "slices", "windows", "aggregates", "fold", "records", "encoder"},
     "kafka": {"raw", "reader"},
-    "confluent_kafka": {"connection", "registry", "topics", "outputs", "reader", "delivery", "edge", "transactions", "kpi", "simulate"},
+    "confluent_kafka": {"connection", "registry", "topics", "outputs", "reader", "delivery", "edge", "transactions", "simulate"},
 }
 SERVE_MAY_IMPORT = {
     "confluent_kafka": {"feed"},

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra import embedded
 from infra.embedded import jars
