@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
@@ -27,6 +28,7 @@ from infra.embedded.child import free_port
 
 WINDOWS = ("10s", "1m", "5m")
 PATIENCE_S = 300.0
+STILL_S = 3.0
 
 
 class Bench:
@@ -93,7 +95,7 @@ class Bench:
     def _settled(self, child: "subprocess.Popen[bytes]", before: Mapping[tuple[str, int], int]) -> float:
         """When the last row went out: the ends of the KPI topics have not moved for three seconds since."""
         ends, moved = before, time.perf_counter()
-        while time.perf_counter() - moved < 3 or ends == before:
+        while time.perf_counter() - moved < STILL_S or ends == before:
             if child.poll() is not None:
                 raise RuntimeError(f"the flow ended; see {self.home}")
             now = self._ends()
@@ -123,13 +125,12 @@ class Bench:
         for window in WINDOWS:
             name = f"kpi.{TOPIC}.{window}"
             latest = registry.latest(f"{name}-value")
-            assert latest is not None
-            schema = fastavro.parse_schema(json.loads(latest[1]))
+            schema: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
             counted = 0
             for topic, partition in [at for at in ends if at[0] == name]:
                 low, high = before.get((topic, partition), 0), ends[topic, partition]
                 for value in self._values(topic, partition, low, high):
-                    row = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
+                    row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
                     counted += row["events"] if row["final"] else 0
             if counted != self.events:
                 raise RuntimeError(f"{name}: final rows count {counted} events, want {self.events}")
@@ -143,8 +144,8 @@ class Bench:
                 if message.error():
                     consumer.close()
                     return values
-                if message.offset() < high:
-                    values.append(message.value())
+                if (message.offset() or 0) < high and (value := message.value()) is not None:
+                    values.append(value)
 
 
 def _counted(port: int) -> int:
@@ -182,9 +183,8 @@ def main() -> None:
         bench.bare(0)
         rates = {name: [measure(number) for number in range(given.rounds)] for name, measure in kinds.items()}
     limit = statistics.median(rates["bare consumer that does nothing"])
-    sys.stdout.write(
-        f"\n| windows {', '.join(WINDOWS)}; {given.groups:,} groups | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n"
-    )
+    job = f"windows {', '.join(WINDOWS)}; {given.groups:,} groups"
+    sys.stdout.write(f"\n| {job} | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n")
     for name, measured in rates.items():
         middle = statistics.median(measured)
         sys.stdout.write(f"| {name} | {middle:,.0f} ({min(measured):,.0f} to {max(measured):,.0f}) | {middle / limit:.2f} |\n")

@@ -73,7 +73,8 @@ def column(values: pl.Series, avro: Any) -> list[bytes]:  # noqa: ANN401 - Avro'
 def _encode(avro: Any) -> Callable[[Any], bytes]:  # noqa: ANN401 - Avro's JSON
     if isinstance(avro, dict):
         return unscaled if avro.get("logicalType") == "decimal" else _encode(avro["type"])
-    return {"long": zigzag, "int": zigzag, "string": text, "boolean": boolean}[avro]
+    plain: dict[str, Callable[[Any], bytes]] = {"long": zigzag, "int": zigzag, "string": text, "boolean": boolean}
+    return plain[avro]
 
 
 def _optional_doubles(values: pl.Series) -> list[bytes]:

@@ -22,9 +22,9 @@ from flows.declaration import read_declaration
 from flows.errors import ConfigError
 from flows.outputs import Planner
 from flows.plan import fingerprint
-from flows.reader import Services
 from flows.recovery import lock
 from flows.registry import Registry
+from flows.services import Services
 from flows.sink import KafkaSink
 from flows.source import KafkaSource
 from flows.stop import Stop, leave

@@ -6,61 +6,36 @@ too far ahead, and lets quiet partitions promise. What a message means is decide
 
 import logging
 import math
-import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
 from kafka import TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from flows import metrics, topics
 from flows.errors import ConfigError
 from flows.fields import Schema
 from flows.intake import Position, Reading, quiet
-from flows.outputs import Planner
 from flows.plan import TopicPlan
 from flows.raw import raw_consumer
 from flows.records import Record
-from flows.registry import Away, Registry
+from flows.registry import Away
+from flows.services import DISCOVER_S, Services
 from flows.slices import Events
 from flows.watermark import NEVER, Mark
 from flows.wire import RawBatch
 
 LOG = logging.getLogger(__name__)
-DISCOVER_S = 5.0
 TICK_S = 1.0
 RETRY_S = 1.0
+ASK_MS = 5_000
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
 FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
 FRESH_MS = 10_000
 AHEAD_SLICES = 60
-
-
-@dataclass
-class Services:
-    """What the readers of one process share."""
-
-    kafka_python: Mapping[str, object]
-    admin: AdminClient
-    registry: Registry
-    planner: Planner
-    chosen: Callable[[str], bool]
-    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    reached_ms: dict[str, dict[int, int]] = field(default_factory=dict)  # topic -> partition -> watermark, of all readers here
-    found: dict[str, tuple[str, int]] | None = None
-    found_s: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def topics(self) -> dict[str, tuple[str, int]]:
-        """Chosen topic -> (id, partitions), asked anew every 5 s by whoever comes first. Raises topics.Unreachable."""
-        with self.lock:
-            if self.found is None or time.monotonic() - self.found_s >= DISCOVER_S:
-                self.found, self.found_s = topics.discover(self.admin, self.chosen), time.monotonic()
-            return self.found
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +129,8 @@ class _Reader:
                 share = self.shares[name] = Share(Reading(name), topic_id, 0)
             if partitions > share.partitions:
                 self._meet(share, partitions)
-        assigned = {TopicPartition(name, p) for name, share in self.shares.items() for p in share.reading.positions}
+        read = {name: share for name, share in self.shares.items() if not share.refused}
+        assigned = {TopicPartition(name, p) for name, share in read.items() for p in share.reading.positions}
         if assigned != self.consumer.assignment():
             fresh = assigned - self.consumer.assignment()
             self.consumer.assign(list(assigned))
@@ -194,6 +170,12 @@ class _Reader:
         except OffsetOutOfRangeError as error:
             self._gap(error.args[0])
             return
+        except TopicAuthorizationFailedError as error:
+            for name in error.args[0]:
+                LOG.error("%s is not read: not authorised; allow Read and Describe on it", name)  # noqa: TRY400 - one line for people
+                self.shares[name].refused = True
+            self.discovered_s = float("-inf")
+            return
         for tp, fetched in polled.items():
             if tp.topic in self.shares:
                 share = self.shares[tp.topic]
@@ -222,8 +204,7 @@ class _Reader:
             if self.services.planner.is_named(name):
                 raise
             LOG.error("%s is not read: %s", name, error)  # noqa: TRY400 - one line for people
-            share.refused = True
-            share.waiting = []
+            share.refused, share.waiting, self.discovered_s = True, [], float("-inf")
             return False
         except (Away, topics.Unreachable) as error:
             if not share.retry_s:
@@ -256,14 +237,13 @@ class _Reader:
     def _refresh(self, share: Share) -> None:
         """A partition is fresh when nothing unread in it can be older than 10 s: its end is near, or what was read last is young."""
         reading, young_ms = share.reading, self.services.clock_ms() - FRESH_MS
-        ended = set() if share.waiting else {p for p in reading.positions if self._highwater(share, p) <= self._position(share, p)}
+        ended = set() if share.waiting else {p for p in reading.positions if self._at_end(share, p)}
         reading.fresh = ended | {p for p, stamp_ms in share.stamps.items() if stamp_ms >= young_ms}
 
-    def _highwater(self, share: Share, partition: int) -> int:
-        return self.consumer.highwater(TopicPartition(share.reading.topic, partition)) or 0
-
-    def _position(self, share: Share, partition: int) -> int:
-        return int(self.consumer.position(TopicPartition(share.reading.topic, partition)))
+    def _at_end(self, share: Share, partition: int) -> bool:
+        tp = TopicPartition(share.reading.topic, partition)
+        highwater = self.consumer.highwater(tp)  # as the last fetch said; None before the first
+        return highwater is not None and self.consumer.position(tp) >= highwater
 
     def _tick(self) -> None:
         """Each second: promises of quiet partitions whose end is seen, and the time for windows that wait for nothing else."""
@@ -277,7 +257,7 @@ class _Reader:
             except (Away, topics.Unreachable):
                 continue
             asked = [TopicPartition(reading.topic, p) for p, position in reading.positions.items() if quiet(plan, position, clock_ms)]
-            ends = self.consumer.end_offsets(asked) if asked else {}
+            ends = self.consumer.end_offsets(asked, timeout_ms=ASK_MS) if asked else {}
             ended = {tp.partition for tp, end in ends.items() if self.consumer.position(tp) >= end}
             self._refresh(share)
             events = reading.tick(plan, share.partitions, ended, clock_ms)
@@ -289,10 +269,12 @@ class _Reader:
         """Pause what waits for the registry, and what is more than 60 slices ahead of the slowest partition heard of."""
         pause: set[TopicPartition] = set()
         for name, share in self.shares.items():
+            if share.refused:
+                continue
             reached = {p: ms for p, ms in self.services.reached_ms.get(name, {}).items() if ms != NEVER}
             edge_ms = min(reached.values(), default=0) + AHEAD_SLICES * math.gcd(*self.services.planner.declared(name).windows)
             ahead = {p for p in share.reading.positions if reached.get(p, NEVER) > edge_ms}
-            pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting or share.refused else ahead)}
+            pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting else ahead)}
         paused = self.consumer.paused()
         self.consumer.pause(*(pause - paused))
         self.consumer.resume(*(paused - pause))

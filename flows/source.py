@@ -21,8 +21,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from flows import metrics
 from flows.errors import ConfigError
 from flows.intake import Position
-from flows.reader import Duty, Emission, Services, read_topics
+from flows.reader import Duty, Emission, read_topics
 from flows.records import Barrier
+from flows.services import Services
 from flows.slices import Events
 from flows.stop import MISMATCH, REFUSED, Stop, leave
 

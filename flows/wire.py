@@ -4,8 +4,9 @@
 that are in doubt. The verdict is a function of the message and its schema: not of its neighbours, not of the columns that are wanted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -68,14 +69,14 @@ def decode(
     avro = framed & ((header & np.uint64(0xFF)) == 0)
     ids = (header >> np.uint64(8)).astype(np.uint32).byteswap()
     schemas = {schema_id: _asked(schema_of, schema_id) for schema_id in np.unique(ids[avro]).tolist()}
-    rejections.add(np.flatnonzero(records.value_length < 0), "tombstone", "no value")
-    rejections.add(np.flatnonzero((records.value_length >= 0) & ~framed), "short", "a value of less than five bytes")
-    rejections.add(np.flatnonzero(framed & ~avro), "magic", "the first byte is not 0")
+    rejections.add(np.flatnonzero(records.value_length < 0), repeat(("tombstone", "no value")))
+    rejections.add(np.flatnonzero((records.value_length >= 0) & ~framed), repeat(("short", "a value of less than five bytes")))
+    rejections.add(np.flatnonzero(framed & ~avro), repeat(("magic", "the first byte is not 0")))
     frames = []
     for schema_id, schema in schemas.items():
         rows = np.flatnonzero(avro & (ids == schema_id))
         if isinstance(schema, SchemaError):
-            rejections.add(rows, "schema", str(schema), schema_id)
+            rejections.add(rows, repeat(("schema", str(schema))), schema_id)
         else:
             frames.append(_events(records, rows, schema, _wanted(schema, columns, aliases or {}), rejections))
     return Decoded(_joined(frames, records, columns), rejections.in_order())
@@ -88,16 +89,21 @@ class _Rejections:
         self._records = records
         self._found: list[tuple[int, Rejected]] = []
 
-    def add(self, rows: Ints, reason: str, error: str, schema_id: int | None = None) -> None:
-        """The messages of these rows are no events."""
+    def add(self, rows: Ints, reasons: Iterable[tuple[str, str]], schema_id: int | None = None) -> None:
+        """The messages of these rows are no events: for each the reason and the error."""
         if not len(rows):
             return
         records = self._records
-        places = zip(*(part[rows].tolist() for part in (records.key, records.key_length, records.value, records.value_length)), strict=True)
-        heads = records.meta[rows].select("__partition", "__offset", "__timestamp").iter_rows()
-        for row, (partition, offset, timestamp), (key, key_length, value, value_length) in zip(rows.tolist(), heads, places, strict=True):
-            contents = (records.bytes_at(key, key_length), records.bytes_at(value, value_length))
-            self._found.append((row, Rejected(partition, offset, timestamp, *contents, reason, error, schema_id)))
+        keys, values = (
+            [records.bytes_at(start, length) for start, length in zip(starts[rows].tolist(), lengths[rows].tolist(), strict=True)]
+            for starts, lengths in ((records.key, records.key_length), (records.value, records.value_length))
+        )
+        heads = (records.meta[name][rows] for name in ("__partition", "__offset", "__timestamp"))
+        found = zip(*heads, keys, values, reasons, strict=False)  # reasons may go on and on
+        self._found += [
+            (row, Rejected(partition, offset, timestamp, key, value, reason, error, schema_id))
+            for row, (partition, offset, timestamp, key, value, (reason, error)) in zip(rows.tolist(), found, strict=True)
+        ]
 
     def in_order(self) -> list[Rejected]:
         """All of them, by partition and offset."""
@@ -149,16 +155,17 @@ def _events(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejec
 
 def _doubtful(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejections: _Rejections) -> pl.DataFrame:
     """The same of messages that have to be read one by one."""
-    kept, values = [], []
-    for row in rows.tolist():
-        message = records.buffer[records.value[row] + HEADER_BYTES : records.value[row] + records.value_length[row]]
+    values, reasons = [], []
+    sound = np.ones(len(rows), np.bool_)
+    for index, (start, length) in enumerate(zip(records.value[rows].tolist(), records.value_length[rows].tolist(), strict=True)):
         try:
-            values.append(examine(schema, message))
-            kept.append(row)
+            values.append(examine(schema, records.buffer[start + HEADER_BYTES : start + length]))
         except Malformed as malformed:
-            rejections.add(np.array([row]), malformed.reason, str(malformed), schema.id)
+            sound[index] = False
+            reasons.append((malformed.reason, str(malformed)))
+    rejections.add(rows[~sound], reasons, schema.id)
     plain = {path: leaves.promoted(leaves.plain_column(leaf, values), dtype) for path, (leaf, dtype) in wanted.items()}
-    return pl.DataFrame({"__row": np.array(kept, np.int64)} | plain)
+    return pl.DataFrame({"__row": rows[sound]} | plain)
 
 
 def _joined(frames: Sequence[pl.DataFrame], records: Records, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

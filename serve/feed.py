@@ -24,7 +24,7 @@ from serve.shape import Row, Shape, plain, read_row, read_shape
 LOG = logging.getLogger(__name__)
 
 FATES = {"kpi.late": "late", "kpi.dead-letters": "dead"}
-HISTORY = 50_000  # records of a partition read back at the start: they are decoded at about 60,000 a second
+HISTORY = 50_000  # records of a partition read back at the start: a row takes 14 microseconds to decode and keep
 DISCOVERY_S = 3.0  # a new topic is looked for this often
 ANSWER_S = 2.0  # a broker that does not answer within this time is away
 HEAD = 5  # bytes of the wire format before the row: magic, schema id

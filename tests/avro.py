@@ -13,6 +13,7 @@ import fastavro
 from hypothesis import strategies as st
 
 from flows.fields import Leaf
+from tests.batches import varint
 
 Values = st.SearchStrategy[Any]
 Drawn = tuple[Any, Values]  # a type as a schema declares it, and its values
@@ -34,6 +35,57 @@ PRIMITIVES: list[Drawn] = [
     ({"type": "int", "logicalType": "date"}, INT),
     ({"type": "int", "logicalType": "time-millis"}, INT),
     *(({"type": "long", "logicalType": kind + unit}, LONG) for kind, unit in TIMES),
+]
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+# A field's type, bytes, and what they are: a value, or why they are none.
+WELL_FORMED: list[Any] = [
+    ("long", b"\x88" + b"\x80" * 8 + b"\x00", 4),  # longer than need be
+    ("long", b"\xff" * 9 + b"\x01", -(1 << 63)),
+    ("int", b"\xff\xff\xff\xff\x0f", -(1 << 31)),
+    (["null", "long"], b"\x00", None),
+    (["null", "long"], b"\x02\x08", 4),
+    ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x02", 1),
+    ({"type": "array", "items": "long"}, b"\x04\x02\x04\x02\x06\x00", [1, 2, 3]),  # two blocks
+    ({"type": "array", "items": "long"}, b"\x03\x04\x02\x04\x00", [1, 2]),  # a block that says its size
+    ({"type": "map", "values": "null"}, b"\x02\x02k\x00", [{"key": "k", "value": None}]),
+    (DECIMAL, b"\x00", 0),
+    (DECIMAL, b"\x04\x27\x0f", 9999),
+    (DECIMAL, varint(64) + b"\xff" * 64, -1),
+    ({"type": "record", "name": "Empty", "fields": []}, b"", {}),
+]
+MALFORMED: list[Any] = [
+    ("long", b"", "truncated"),
+    ("long", b"\x80", "truncated"),
+    ("long", b"\x02\x00", "1 bytes left over"),
+    ("long", b"\x80" * 10 + b"\x00", "more than ten bytes"),
+    ("long", b"\x80" * 9 + b"\x02", "more than 64 bits"),
+    ("int", varint(1 << 31), "2147483648 is not in"),
+    ("int", varint(1 << 40), "1099511627776 is not in"),
+    (["null", "long"], b"\x04\x08", "2 is not in 0 to 1"),
+    (["null", "long"], b"\x01\x08", "-1 is not in 0 to 1"),
+    ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x04", "2 is not in 0 to 1"),
+    ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x01", "-1 is not in 0 to 1"),
+    ("boolean", b"\x02", "a boolean of 2"),
+    ("string", b"\x02\xff", "invalid UTF-8"),
+    ("string", b"\x06\xed\xa0\x80", "invalid UTF-8"),  # half of a surrogate pair
+    ("string", b"\x01", "a length of -1"),
+    ("bytes", varint(1 << 40), "truncated"),
+    ("double", b"\x00" * 7, "truncated"),
+    ({"type": "fixed", "name": "F", "size": 3}, b"ab", "truncated"),
+    ({"type": "array", "items": "long"}, varint(30_000_000), "30000000 items in 0 bytes"),
+    ({"type": "array", "items": "long"}, varint(-30_000_000) + b"\x00", "30000000 items in 0 bytes"),
+    ({"type": "array", "items": "long"}, varint(-(1 << 63)) + b"\x00", "items in 0 bytes"),
+    ({"type": "map", "values": "null"}, varint(1 << 62), "items in 0 bytes"),
+    ({"type": "array", "items": "long"}, b"\x02\x02", "truncated"),  # without an end
+    (NODE, b"\x02" * 1_500 + b"\x00", "nested deeper than 64"),
+]
+OUT_OF_RANGE: list[Any] = [
+    (DECIMAL, b"\x04\x27\x10"),  # 10000
+    (DECIMAL, b"\x04\xd8\xf0"),  # -10000
+    (DECIMAL, varint(65) + bytes(65)),
+    (DECIMAL, varint(1 << 20) + bytes(1 << 20)),
+    ({**DECIMAL, "precision": 60}, varint(17) + b"\x7f" + bytes(16)),  # more than a frame can hold
 ]
 
 

@@ -135,6 +135,7 @@ def test_nothing_is_committed_and_no_group_is_joined(cluster: Cluster, source: s
     assert "kpi-dashboard" not in {group.group_id for group in groups.valid}
 
 
+@pytest.mark.timeout(240)  # a cluster of its own, and each of its parts started twice
 def test_it_outlives_broker_and_registry_and_says_what_it_waits_for() -> None:
     with embedded.cluster() as own, feeding(own) as at:
         first = topic(own, "first")

@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 
 from flows.fields import Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
-from tests.avro import Shape, broken, examined, read, shapes, write
-from tests.batches import varint
-
-DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
-NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+from tests.avro import MALFORMED, NODE, OUT_OF_RANGE, WELL_FORMED, Shape, broken, examined, read, shapes, write
 
 
 def schema(*types: Any) -> Schema:
@@ -26,21 +22,7 @@ def schema(*types: Any) -> Schema:
 
 @pytest.mark.parametrize(
     ("declared", "message", "value"),
-    [
-        ("long", b"\x88" + b"\x80" * 8 + b"\x00", 4),  # longer than need be
-        ("long", b"\xff" * 9 + b"\x01", -(1 << 63)),
-        ("int", b"\xff\xff\xff\xff\x0f", -(1 << 31)),
-        (["null", "long"], b"\x00", None),
-        (["null", "long"], b"\x02\x08", 4),
-        ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x02", 1),
-        ({"type": "array", "items": "long"}, b"\x04\x02\x04\x02\x06\x00", [1, 2, 3]),  # two blocks
-        ({"type": "array", "items": "long"}, b"\x03\x04\x02\x04\x00", [1, 2]),  # a block that says its size
-        ({"type": "map", "values": "null"}, b"\x02\x02k\x00", [{"key": "k", "value": None}]),
-        (DECIMAL, b"\x00", 0),
-        (DECIMAL, b"\x04\x27\x0f", 9999),
-        (DECIMAL, varint(64) + b"\xff" * 64, -1),
-        ({"type": "record", "name": "Empty", "fields": []}, b"", {}),
-    ],
+    WELL_FORMED,
 )
 def test_what_the_specification_allows_is_read(declared: Any, message: bytes, value: Any) -> None:
     assert examine(schema(declared), message) == {"a": value}
@@ -48,32 +30,7 @@ def test_what_the_specification_allows_is_read(declared: Any, message: bytes, va
 
 @pytest.mark.parametrize(
     ("declared", "message", "error"),
-    [
-        ("long", b"", "truncated"),
-        ("long", b"\x80", "truncated"),
-        ("long", b"\x02\x00", "1 bytes left over"),
-        ("long", b"\x80" * 10 + b"\x00", "more than ten bytes"),
-        ("long", b"\x80" * 9 + b"\x02", "more than 64 bits"),
-        ("int", varint(1 << 31), "2147483648 is not in"),
-        ("int", varint(1 << 40), "1099511627776 is not in"),
-        (["null", "long"], b"\x04\x08", "2 is not in 0 to 1"),
-        (["null", "long"], b"\x01\x08", "-1 is not in 0 to 1"),
-        ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x04", "2 is not in 0 to 1"),
-        ({"type": "enum", "name": "E", "symbols": ["X", "Y"]}, b"\x01", "-1 is not in 0 to 1"),
-        ("boolean", b"\x02", "a boolean of 2"),
-        ("string", b"\x02\xff", "invalid UTF-8"),
-        ("string", b"\x06\xed\xa0\x80", "invalid UTF-8"),  # half of a surrogate pair
-        ("string", b"\x01", "a length of -1"),
-        ("bytes", varint(1 << 40), "truncated"),
-        ("double", b"\x00" * 7, "truncated"),
-        ({"type": "fixed", "name": "F", "size": 3}, b"ab", "truncated"),
-        ({"type": "array", "items": "long"}, varint(30_000_000), "30000000 items in 0 bytes"),
-        ({"type": "array", "items": "long"}, varint(-30_000_000) + b"\x00", "30000000 items in 0 bytes"),
-        ({"type": "array", "items": "long"}, varint(-(1 << 63)) + b"\x00", "items in 0 bytes"),
-        ({"type": "map", "values": "null"}, varint(1 << 62), "items in 0 bytes"),
-        ({"type": "array", "items": "long"}, b"\x02\x02", "truncated"),  # without an end
-        (NODE, b"\x02" * 1_500 + b"\x00", "nested deeper than 64"),
-    ],
+    MALFORMED,
 )
 def test_what_is_none_is_malformed_and_the_error_names_the_field(declared: Any, message: bytes, error: str) -> None:
     with pytest.raises(Malformed, match=error) as raised:
@@ -84,13 +41,7 @@ def test_what_is_none_is_malformed_and_the_error_names_the_field(declared: Any, 
 
 @pytest.mark.parametrize(
     ("declared", "message"),
-    [
-        (DECIMAL, b"\x04\x27\x10"),  # 10000
-        (DECIMAL, b"\x04\xd8\xf0"),  # -10000
-        (DECIMAL, varint(65) + bytes(65)),
-        (DECIMAL, varint(1 << 20) + bytes(1 << 20)),
-        ({**DECIMAL, "precision": 60}, varint(17) + b"\x7f" + bytes(16)),  # more than a frame can hold
-    ],
+    OUT_OF_RANGE,
 )
 def test_a_decimal_of_too_many_digits_or_bytes_is_out_of_range(declared: Any, message: bytes) -> None:
     started = time.perf_counter()

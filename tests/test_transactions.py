@@ -102,7 +102,7 @@ def test_a_wrong_password_stops_the_flow_though_the_client_would_try_for_ever(lo
 
 def test_a_failed_reading_of_the_marker_is_done_again(log: Log) -> None:
     log.marker = MARKER
-    log.fail("marker", fault(KafkaError._TRANSPORT), fault(KafkaError.NOT_LEADER_FOR_PARTITION))
+    log.fail("marker", *[fault(KafkaError._TRANSPORT), fault(KafkaError.NOT_LEADER_FOR_PARTITION)] * 100)
     assert opened(log).marker == MARKER
 
 
@@ -219,8 +219,9 @@ def test_a_fenced_commit_that_had_worked_is_not_done_again(log: Log) -> None:
     assert committed(log) == ["begin", "commit", "open", "init", "marker"]
 
 
-def test_fenced_four_times_in_a_row_the_flow_leaves(log: Log) -> None:
-    log.fail("commit", *[atomic_log.FENCED] * (REOPEN + 1))
+@pytest.mark.parametrize("error", FENCING)
+def test_fenced_four_times_in_a_row_the_flow_leaves(log: Log, error: BaseException) -> None:
+    log.fail("commit", *[error] * (REOPEN + 1))
     assert stopped(lambda: opened(log).commit(ROWS, MARKER)).code == FENCED
     assert log.rows == []
     assert log.calls.count("open") == 1 + REOPEN
@@ -258,6 +259,13 @@ def test_an_error_of_no_known_kind_asks_the_marker(log: Log) -> None:
 
 
 # abort
+
+
+def test_an_abort_that_is_fenced_counts_as_fenced(log: Log) -> None:
+    log.fail("commit", *[ABORTABLE] * (REOPEN + 1))
+    log.fail("abort", *[atomic_log.FENCED] * (REOPEN + 1))
+    assert stopped(lambda: opened(log).commit(ROWS, MARKER)).code == FENCED
+    assert log.calls.count("open") == 1 + REOPEN
 
 
 def test_a_retriable_abort_is_called_again(log: Log) -> None:

@@ -21,7 +21,7 @@ from flows.cursor import read as read_all
 from flows.fields import Leaf, Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
 from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
-from tests.avro import Shape, broken, look_up, read, shapes, write
+from tests.avro import MALFORMED, OUT_OF_RANGE, WELL_FORMED, Shape, broken, look_up, read, shapes, write
 from tests.batches import Message, batch, varint
 
 META = ["__partition", "__offset", "__timestamp", "__batch", "__at"]
@@ -233,6 +233,20 @@ def test_a_decimal_of_every_scale_is_exact_to_its_last_digit() -> None:
         assert decoded(read, *messages).frame["a"].to_list() == [Decimal(n).scaleb(-scale, _EXACT) for n in numbers * 2]
 
 
+def test_a_decimal_without_bytes_is_zero_whatever_follows() -> None:
+    read_ = schema({"type": "bytes", "logicalType": "decimal", "precision": 3, "scale": 1}, "long")
+    assert decoded(read_, b"\x00" + varint(-65)).frame.select("a", "b").rows() == [(Decimal(0), -65)]
+
+
+@pytest.mark.parametrize(("declared", "message"), [case[:2] for case in [*WELL_FORMED, *MALFORMED, *OUT_OF_RANGE]])
+def test_many_at_once_are_judged_as_each_alone(declared: Any, message: bytes) -> None:
+    read_ = schema(declared, "boolean")
+    count = 200 if len(message) < 100 else 2
+    for whole in (message + b"\x01", message + b"\x02", message):
+        rejected = decoded(read_, *[whole] * count, columns={}).rejected
+        assert [(r.reason, r.error) for r in rejected] == [v for v in [verdict(read_, whole)] * count if v is not None]
+
+
 @pytest.mark.parametrize("bad", [b"\x02\xff", b"\x12aaaaaaaa\xff", b"\x04\xc3\x28"])
 def test_bad_text_is_malformed_in_a_column_that_nobody_wants(bad: bytes) -> None:
     read = schema("string", "long", {"type": "map", "values": "string"})
@@ -307,7 +321,10 @@ def _batches(rnd: Random, messages: Sequence[bytes]) -> Iterator[RawBatch]:
 
 def test_ordinary_messages_are_read_side_by_side_without_a_doubt() -> None:
     order = read_schema(7, json.dumps(ORDER))
-    messages = [write(ORDER, {**ROW, "tags": {str(n): n for n in range(i % 5)}, "country": [None, "Côte"][i % 2]}) for i in range(1_000)]
+    rows = [
+        {**ROW, "tags": {str(n): n for n in range(i % 5)}, "country": [None, "Côte"][i % 2], "placed_at": 1 << i % 63} for i in range(1_000)
+    ]
+    messages = [write(ORDER, row) for row in rows]
     ends = np.cumsum([len(message) for message in messages])
     cursor = Cursor(b"".join(messages) + bytes(16), np.concatenate([[0], ends[:-1]]), ends)
     read_all(order.wire, cursor, Columns(()))
@@ -315,8 +332,8 @@ def test_ordinary_messages_are_read_side_by_side_without_a_doubt() -> None:
     assert (cursor.at == cursor.end).all()
 
 
-@pytest.mark.parametrize("count", [30_000_000, -30_000_000, (1 << 63) - 1, -(1 << 63)])
-@pytest.mark.parametrize("items", ["long", ["null", "long"], {"type": "map", "values": "null"}])
+@pytest.mark.parametrize("count", [30_000_000, -30_000_000, 1 << 61, (1 << 63) - 1, -(1 << 63)])
+@pytest.mark.parametrize("items", ["long", "double", ["null", "long"], {"type": "map", "values": "null"}])
 def test_five_bytes_that_claim_millions_of_items_are_refused_at_once(count: int, items: Any) -> None:
     read_, bomb = schema({"type": "array", "items": items}), varint(count) + b"\x00"
     started = time.perf_counter()

@@ -67,7 +67,8 @@ class Flow:
                 recovery.mkdir()
                 subprocess.run([sys.executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True, capture_output=True, cwd=ROOT)
             arguments = ["-r", str(recovery), "-s", "1", "-b", "0", *more]
-        environ = {**os.environ, **self.cluster.environ, "KPI_CONFIG": str(self.home / "kpi.toml"), "KPI_FLOW_ID": self.prefix, **self.environ}
+        own = {"KPI_CONFIG": str(self.home / "kpi.toml"), "KPI_FLOW_ID": self.prefix}
+        environ = {**os.environ, **self.cluster.environ, **own, **self.environ}
         with (self.home / "flow.log").open("a") as log:
             command = [sys.executable, "-m", "bytewax.run", "flows.kpi", *arguments]
             child = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
@@ -142,13 +143,17 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
             if message.error():
                 left.discard(message.partition() or 0)
                 continue
-            value = message.value()
+            value: Any = message.value()
             if schema is not None and value is not None:
                 value = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
-            kept.append(Kept(message.key(), value, {name: it.decode() for name, it in message.headers() or [] if it is not None}))
+            kept.append(Kept(message.key(), value, _texts(message.headers() or [])))
         return kept
     finally:
         consumer.close()
+
+
+def _texts(headers: Any) -> dict[str, str]:
+    return {name: value.decode() for name, value in headers if value is not None}
 
 
 def finals(cluster: Cluster, topic: str) -> list[dict[str, Any]]:

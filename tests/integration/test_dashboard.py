@@ -109,7 +109,7 @@ class Tab:
     """A tab with the dashboard, and what went wrong in it."""
 
     def __init__(self, browser: Browser, address: str) -> None:
-        self.page: Page = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.page: Page = browser.new_page(viewport={"width": 1440, "height": 740})
         self.address = address
         self.errors: list[str] = []
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)

@@ -1,0 +1,37 @@
+"""What the readers of one process share. In: clients. Out: the topics that are there, and how far each partition has come."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka.admin import AdminClient
+
+from flows import topics
+from flows.outputs import Planner
+from flows.registry import Registry
+
+DISCOVER_S = 5.0
+
+
+@dataclass
+class Services:
+    """What the readers of one process share."""
+
+    kafka_python: Mapping[str, object]
+    admin: AdminClient
+    registry: Registry
+    planner: Planner
+    chosen: Callable[[str], bool]
+    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    reached_ms: dict[str, dict[int, int]] = field(default_factory=dict)  # topic -> partition -> watermark, of all readers here
+    found: dict[str, tuple[str, int]] | None = None
+    found_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def topics(self) -> dict[str, tuple[str, int]]:
+        """Chosen topic -> (id, partitions), asked anew every 5 s by whoever comes first. Raises topics.Unreachable."""
+        with self.lock:
+            if self.found is None or time.monotonic() - self.found_s >= DISCOVER_S:
+                self.found, self.found_s = topics.discover(self.admin, self.chosen), time.monotonic()
+            return self.found
