@@ -15,7 +15,7 @@ import fastavro
 import polars as pl
 import pytest
 from bytewax.testing import run_main
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined] # it says only by use what it exports
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from flows import kpi
 from flows.declaration import AGGREGATES, parse
