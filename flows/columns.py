@@ -49,8 +49,7 @@ def column(leaf: Leaf, found: Found | None, whole: pl.Series, begin: Ints, doubt
     values, more = (_spread(half, found.rows, len(whole)) for half in (found.values, found.more))
     present = None if found.rows is None else _spread(np.ones(len(found.rows), np.bool_), found.rows, len(whole))
     if leaf.kind in {"string", "bytes"}:
-        start = values - begin
-        series = promoted(slices(whole, start if present is None else np.where(present, start, 0), more), leaf.dtype)
+        series = promoted(slices(whole, values - begin, more), leaf.dtype)
         doubt |= series.is_null().to_numpy()
     elif leaf.kind == "decimal":
         # A doubtful one may be no decimal at all.

@@ -21,7 +21,7 @@ from flows.cursor import read as read_all
 from flows.fields import Leaf, Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
 from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
-from tests.avro import MALFORMED, OUT_OF_RANGE, WELL_FORMED, Shape, broken, look_up, read, shapes, write
+from tests.avro import MALFORMED, NODE, OUT_OF_RANGE, WELL_FORMED, Shape, broken, look_up, read, shapes, write
 from tests.batches import Message, batch, varint
 
 META = ["__partition", "__offset", "__timestamp", "__batch", "__at"]
@@ -196,6 +196,14 @@ def test_what_cannot_be_promoted_is_null(declared: Any, message: bytes, wanted: 
     assert decoded(schema(declared), message, columns={"a": wanted}).frame["a"].to_list() == [None]
 
 
+def test_recursive_events_are_read_as_deep_as_they_may_be() -> None:
+    read_ = schema("long", NODE)
+    messages = [b"\x02" + b"\x02" * depth + b"\x00" for depth in (0, 1, 31, 32, 1_500)]
+    found = decoded(read_, *messages)
+    assert found.frame.select("__offset", "a").rows() == [(0, 1), (1, 1), (2, 1)]
+    assert [(r.offset, r.error.endswith(": nested deeper than 64")) for r in found.rejected] == [(3, True), (4, True)]
+
+
 def test_a_renamed_field_is_found_under_its_former_name() -> None:
     found = decode([batch([(None, framed(b"\x02"), 0, ())])], {"new": pl.Int64()}, lambda _: schema("long"), {"new": ("old", "a")})
     assert found.frame["new"].to_list() == [1]
@@ -368,6 +376,13 @@ def test_a_batch_with_fewer_or_more_records_than_it_says_is_an_error() -> None:
     for count in (0, 2, 4, 1 << 30):
         with pytest.raises(RecordError, match="partition 0 from offset 0"):
             decode([raw._replace(count=count)], {}, lambda _: schema("long"))
+
+
+@pytest.mark.parametrize("lengths", [b"\x03\x01", b"\x01\x03", b"\x7e\x01", b"\x01\x7e"])
+def test_a_key_or_a_value_of_another_negative_length_or_beyond_the_record_is_an_error(lengths: bytes) -> None:
+    record = b"\x00\x00\x00" + lengths + b"\x00"
+    with pytest.raises(RecordError, match="partition 2 from offset 9"):
+        decode([RawBatch(2, 9, 1, 0, None, varint(len(record)) + record)], {}, lambda _: schema("long"))
 
 
 def test_offsets_that_do_not_rise_are_an_error() -> None:

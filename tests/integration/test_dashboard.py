@@ -1,6 +1,7 @@
 """`bokeh serve dashboard` in a real Chromium, on KPI topics of a real broker. SCREENSHOT=docs/dashboard.png leaves the picture."""
 
 import math
+import itertools
 import os
 import signal
 import socket
@@ -278,8 +279,9 @@ def test_nothing_from_a_topic_runs_in_the_page(tab: Tab, topics: Topics, cluster
         box = plot.bounding_box()
         assert box is not None
         tooltip = tab.page.get_by_text("revision 0")
-        for x in range(40, int(box["width"]), 2):
+        for pause_ms, x in itertools.product((20, 200), range(40, int(box["width"]), 3)):  # a busy browser needs longer to answer a hover
             tab.page.mouse.move(box["x"] + x, box["y"] + box["height"] / 2)
+            tab.page.wait_for_timeout(pause_ms)
             if tooltip.count():
                 break
         assert tooltip.count() > 0
