@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import fastavro
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
+from flows import topics
 from flows.registry import Registry
 
 TOPIC = "bench.clicks"
@@ -52,7 +51,7 @@ def fill(bootstrap: str, registry_url: str, events: int, groups: int) -> None:
     so that every window closes by data.
     """
     schema_id = Registry(registry_url).register(f"{TOPIC}-value", json.dumps(SCHEMA))
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result()
+    topics.ensure(topics.administrator({"bootstrap.servers": bootstrap}), {TOPIC: (PARTITIONS, {"retention.ms": "-1"})})
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,

@@ -5,31 +5,35 @@ of many. Merging is associative and commutative (exactly for integers and decima
 slices in any order and grouping. KPIs share accumulators: a mean, a sum and a count of one column need `sum` and `n` once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 import polars as pl
 
-from flows.plan import Kpi, TopicPlan
+from flows.plan import Kpi, TopicPlan, dtype_of
 
 EVENTS = "events"
 LONG_MAX = 2**63 - 1
+WRAPS = 1.5e38  # a sum this far out may not fit 128 bits, 1.7e38
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulator:
-    """`add(column)`: events -> one value; `merge(column name, of)`: values -> one value of the same type."""
+    """`add(column)`: events -> one value; `merge(column name, of)`: values -> one value; `zero`: of no events; all of type `dtype`."""
 
     add: Callable[[pl.Expr], pl.Expr]
     merge: Callable[[str, str], pl.Expr]
+    dtype: pl.DataType
+    zero: float | None = 0
 
 
-def _merged_n(of: str) -> pl.Expr:
-    return pl.col(f"n:{of}").sum()
+def _total(name: str, _: str) -> pl.Expr:
+    return pl.col(name).sum()
 
 
 def _merged_mean(name: str, of: str) -> pl.Expr:
-    n = _merged_n(of)
+    n = pl.col(f"n:{of}").sum()
     return pl.when(n > 0).then((pl.col(name) * pl.col(f"n:{of}")).sum() / n)
 
 
@@ -39,19 +43,20 @@ def _merged_m2(name: str, of: str) -> pl.Expr:
     return pl.col(name).sum() + (pl.col(f"n:{of}") * apart * apart).sum()
 
 
-def _wide(column: pl.Expr, kind: str) -> pl.Expr:
-    """Wide enough that no sum of events overflows: 128 bits for integers; decimals have them already."""
-    return column.cast({"integer": pl.Int128, "boolean": pl.Int64, "float": pl.Float64}[kind]) if kind != "decimal" else column
-
-
-def _accumulators(kind: str) -> dict[str, Accumulator]:
+def _accumulators(kind: str, scale: int) -> dict[str, Accumulator]:
+    """Sums are wide enough for any number of events: 128 bits for integers; for decimals 128 bits that may wrap, of the unscaled
+    value, and beside them a double that tells whether they did (`size`).
+    """
+    wide: pl.DataType = {"boolean": pl.Int64(), "float": pl.Float64()}.get(kind, pl.Int128())
+    own = dtype_of(kind, scale)
     return {
-        "n": Accumulator(lambda c: c.count().cast(pl.Int64), lambda name, _: pl.col(name).sum()),
-        "sum": Accumulator(lambda c: _wide(c, kind).sum(), lambda name, _: pl.col(name).sum()),
-        "min": Accumulator(lambda c: c.min(), lambda name, _: pl.col(name).min()),
-        "max": Accumulator(lambda c: c.max(), lambda name, _: pl.col(name).max()),
-        "mean": Accumulator(lambda c: c.cast(pl.Float64).mean(), _merged_mean),
-        "m2": Accumulator(lambda c: (c.cast(pl.Float64).var() * (c.count() - 1)).fill_null(0.0), _merged_m2),
+        "n": Accumulator(lambda c: c.count().cast(pl.Int64), _total, pl.Int64()),
+        "sum": Accumulator(lambda c: c.to_physical().cast(wide).sum(), _total, wide),
+        "size": Accumulator(lambda c: c.to_physical().cast(pl.Float64).sum(), _total, pl.Float64()),
+        "min": Accumulator(lambda c: c.min(), lambda name, _: pl.col(name).min(), own, None),
+        "max": Accumulator(lambda c: c.max(), lambda name, _: pl.col(name).max(), own, None),
+        "mean": Accumulator(lambda c: c.cast(pl.Float64).mean(), _merged_mean, pl.Float64(), None),
+        "m2": Accumulator(lambda c: (c.cast(pl.Float64).var() * (c.count() - 1)).fill_null(0.0), _merged_m2, pl.Float64()),
     }
 
 
@@ -67,14 +72,28 @@ def _of(accumulator: str, kpi: Kpi) -> pl.Expr:
     return pl.col(f"{accumulator}:{kpi.of}")
 
 
-def _share_of_n(kpi: Kpi, _: int) -> pl.Expr:
-    return pl.when(_of("n", kpi) > 0).then(_of("sum", kpi).cast(pl.Float64) / _of("n", kpi))
+def _fits(kpi: Kpi) -> pl.Expr:
+    """Whether a sum is the true one, and one that its Avro type can hold."""
+    highest = 10**38 - 1 if kpi.kind == "decimal" else LONG_MAX
+    held = _of("sum", kpi).is_between(pl.lit(-highest - (kpi.kind == "integer"), pl.Int128), pl.lit(highest, pl.Int128))
+    return held & (_of("size", kpi).abs() < WRAPS) if kpi.kind == "decimal" else held
 
 
 def _sum(kpi: Kpi, _: int) -> pl.Expr:
-    """Beyond a long an integer sum is null: a wrong number is worse than none."""
-    total = _of("sum", kpi)
-    return total if kpi.kind != "integer" else pl.when(total.is_between(-LONG_MAX - 1, LONG_MAX)).then(total).cast(pl.Int64)
+    """Beyond a long, or 38 digits, it is null: a wrong number is worse than none."""
+    if kpi.kind == "float":
+        return _of("sum", kpi)
+    fitting = pl.when(_fits(kpi)).then(_of("sum", kpi))
+    if kpi.kind == "integer":
+        return fitting.cast(pl.Int64)
+    return fitting.cast(pl.Decimal(38, 0)) * pl.lit(Decimal(1).scaleb(-kpi.scale), pl.Decimal(38, kpi.scale))  # exact: the same digits
+
+
+def _share_of_n(kpi: Kpi, _: int) -> pl.Expr:
+    total = _of("sum", kpi).cast(pl.Float64)
+    if kpi.kind == "decimal":
+        total = pl.when(_fits(kpi)).then(total).otherwise(_of("size", kpi)) / 10.0**kpi.scale
+    return pl.when(_of("n", kpi) > 0).then(total / _of("n", kpi))
 
 
 def _deviation(kpi: Kpi, _: int) -> pl.Expr:
@@ -96,13 +115,38 @@ AGGREGATES = {
 
 def _needed(plan: TopicPlan) -> dict[str, tuple[str, Accumulator]]:
     """Column name -> (what it is of, accumulator), each once, however many KPIs share it."""
-    measuring = (kpi for kpi in plan.kpis if kpi.of != "*")
-    return {f"{name}:{kpi.of}": (kpi.of, _accumulators(kpi.kind)[name]) for kpi in measuring for name in AGGREGATES[kpi.aggregate].needs}
+    needed = {}
+    for kpi in plan.kpis:
+        if kpi.of != "*":
+            names = AGGREGATES[kpi.aggregate].needs
+            more = ("size",) if kpi.kind == "decimal" and "sum" in names else ()
+            needed.update({f"{name}:{kpi.of}": (kpi.of, _accumulators(kpi.kind, kpi.scale)[name]) for name in (*names, *more)})
+    return needed
 
 
-def names(plan: TopicPlan) -> tuple[str, ...]:
-    """The columns of a table of accumulators, but for its keys."""
-    return (EVENTS, *_needed(plan))
+def scales(plan: TopicPlan) -> dict[str, int]:
+    """What each decimal is counted in: 10 to the power of minus this."""
+    return {kpi.of: kpi.scale for kpi in plan.kpis if kpi.kind == "decimal"}
+
+
+def conform(table: pl.DataFrame, plan: TopicPlan, written: Mapping[str, int]) -> pl.DataFrame:
+    """A table of an older plan, whose decimals had the scales `written`, as this plan has it.
+
+    What was not measured then is of no events; a promoted number has its new type; a decimal its new scale.
+    """
+    columns = []
+    for name, (of, accumulator) in _needed(plan).items():
+        if name not in table.columns:
+            columns.append(pl.lit(accumulator.zero, accumulator.dtype).alias(name))
+            continue
+        column = pl.col(name).cast(accumulator.dtype, strict=False)
+        digits = scales(plan).get(of, 0) - written.get(of, scales(plan).get(of, 0))
+        columns.append(column * pl.lit(10**digits, accumulator.dtype) if digits and name.startswith(("sum:", "size:")) else column)
+    return table.select([name for name in table.columns if not _is_accumulator(name)]).hstack(table.select(columns)) if columns else table
+
+
+def _is_accumulator(name: str) -> bool:
+    return name.partition(":")[0] in _accumulators("integer", 0)
 
 
 def add(plan: TopicPlan) -> list[pl.Expr]:

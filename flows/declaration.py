@@ -3,15 +3,16 @@
 pydantic checks the shape; every refusal is one line: where, what was got, what is wanted.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from flows.errors import ConfigError
 
@@ -26,6 +27,8 @@ AGGREGATES = {  # name -> kinds of column it can measure
     "deviation": NUMBERS,
     "share": ("boolean",),
 }
+LONGEST_MS = 3650 * 86_400_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -38,7 +41,10 @@ def duration_ms(text: object) -> int:
     match = re.fullmatch(r"(\d{1,12})(ms|s|m|h|d)", text) if isinstance(text, str) else None
     if match is None:
         raise ValueError('want a duration such as "10s", "5m", "1h"')
-    return int(match[1]) * UNITS_MS[match[2]]
+    length_ms = int(match[1]) * UNITS_MS[match[2]]
+    if length_ms > LONGEST_MS:
+        raise ValueError("want a duration of at most 3650d")
+    return length_ms
 
 
 def _size_ms(text: object) -> int:
@@ -63,12 +69,24 @@ def _start(text: object) -> str | int:
             moment = None
     if moment is None:
         raise ValueError('want "earliest", "latest" or an ISO time')
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
 
 
 def _group_sets(sets: object) -> object:
     """`["a", "b"]` is short for `[["a", "b"]]`."""
     return [sets] if isinstance(sets, list) and sets and all(isinstance(path, str) for path in sets) else sets
+
+
+def _distinct(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    if not sets or len(set(sets)) < len(sets) or any(len(set(paths)) < len(paths) for paths in sets):
+        raise ValueError("want one group set or more ([] is the total), each once, each path once in it")
+    return sets
+
+
+def _sorted_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if not sizes:
+        raise ValueError('want at least one window, a duration such as "10s"')
+    return tuple(sorted(set(sizes)))
 
 
 def _pattern(text: str) -> str:
@@ -80,8 +98,8 @@ def _pattern(text: str) -> str:
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
-Sizes = Annotated[tuple[Annotated[int, BeforeValidator(_size_ms)], ...], BeforeValidator(lambda sizes: sizes or [None])]
-GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets)]
+Sizes = Annotated[tuple[Annotated[int, BeforeValidator(_size_ms)], ...], AfterValidator(_sorted_sizes)]
+GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)]
 
 
 class Strict(BaseModel):
@@ -183,6 +201,11 @@ class Declaration:
         """The `[defaults]` table."""
         return self.file.defaults
 
+    def canonical(self) -> str:
+        """The same text for the same meaning. The order of topics counts, as the first pattern that matches is taken."""
+        topics = [(name, said.model_dump(exclude_unset=True)) for name, said in self.file.topics.items()]
+        return json.dumps([self.defaults.model_dump(), topics], sort_keys=True)
+
     def of(self, topic: str) -> Topic:
         """What holds for `topic`: the table of its name, else the first table whose /pattern/ matches it, over the defaults."""
         tables = self.file.topics
@@ -191,7 +214,7 @@ class Declaration:
         names = ("lateness", "idle", "update", "max_future", "start")
         given = {name: getattr(said if name in said.model_fields_set else self.defaults, name) for name in names}
         windows = said.windows or self.defaults.windows
-        return Topic(windows=tuple(sorted(set(windows))), time=said.time, by=said.by, where=said.where, kpis=said.kpis, **given)
+        return Topic(windows=windows, time=said.time, by=said.by, where=said.where, kpis=said.kpis, **given)
 
 
 def read_declaration(environ: Mapping[str, str]) -> Declaration:
@@ -202,7 +225,10 @@ def read_declaration(environ: Mapping[str, str]) -> Declaration:
     path = Path(environ.get("KPI_CONFIG", "kpi.toml"))
     if not path.exists() and "KPI_CONFIG" in environ:
         raise ConfigError(f"KPI_CONFIG: got {path}, want a file that exists")
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: got what cannot be read ({error}), want a TOML file in UTF-8") from None
     return parse(text, str(path), environ.get("KPI_WINDOWS"))
 
 
@@ -217,13 +243,14 @@ def parse(text: str, name: str = "kpi.toml", windows: str | None = None) -> Decl
             _checked(lambda table=table: _pattern(table[1:-1]), f"{name}: topics.{table}", said)
     if windows is not None:
         _checked(lambda: [_size_ms(part.strip()) for part in windows.split(",")], "KPI_WINDOWS", windows)
-        tables.setdefault("defaults", {})["windows"] = [part.strip() for part in windows.split(",")]
+        if isinstance(defaults := tables.setdefault("defaults", {}), dict):
+            defaults["windows"] = [part.strip() for part in windows.split(",")]
     try:
         return Declaration(File.model_validate(tables))
     except ValidationError as refused:
         first = refused.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        want = first["msg"].removeprefix("Value error, ")
+        want = first["msg"].removeprefix("Value error, ").replace("Input should be", "want", 1)
         want = "no such name; see docs/contracts.md for those there are" if first["type"] == "extra_forbidden" else want
         raise ConfigError(f"{name}: {where}: got {first['input']!r}, {want}") from None
 

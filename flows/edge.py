@@ -1,6 +1,7 @@
 """Kafka as one sink part meets it: its producers, its marker, and the offsets shown to Kafka's tools. In: settings. Out: clients."""
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from flows.delivery import WAIT_S
 from flows.records import PROGRESS, Record
+
+LOG = logging.getLogger(__name__)
 
 TIMEOUT_MS = 60_000  # of a transaction; it lives for milliseconds, so this has nothing to do with epochs or outages
 CONNECT_S = 5.0  # for the first answer of a broker
@@ -115,6 +118,7 @@ class Edge:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
                 if (message.offset() or 0) >= end:
                     return found
+                LOG.warning("%s[%d]: waiting for the end of another flow's open transaction", PROGRESS, self.part)
             elif not error.retriable() and error.code() not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001 - as above
                 raise KafkaException(error)
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{PROGRESS}[{self.part}] is not readable to {end}: a transaction hangs"))  # noqa: SLF001 - as above

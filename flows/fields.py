@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Leaf:
     scale: int = 0  # of a decimal
     symbols: tuple[str, ...] = ()  # of an enum
     doc: str = ""
+    unit: str = ""  # the field's own property "unit"
     aliases: tuple[str, ...] = ()  # paths under which an older schema may have written it
 
 
@@ -216,7 +217,8 @@ class _Reader:
                     pass
                 case base:
                     other = tuple(".".join(alias) for alias in paths if alias != here)
-                    yield _leaf(".".join(here), base, plain, str(field.get("doc", "")), other)
+                    leaf = _leaf(".".join(here), base, plain)
+                    yield replace(leaf, doc=str(field.get("doc", "")), unit=str(field.get("unit", "")), aliases=other)
         self.open.pop()
 
 
@@ -253,14 +255,14 @@ def _simple(base: str, declared: Any) -> Wire:  # noqa: ANN401 - parsed JSON
     return _PRIMITIVES[base]
 
 
-def _leaf(path: str, base: str, declared: Any, doc: str, aliases: tuple[str, ...]) -> Leaf:  # noqa: ANN401 - parsed JSON
+def _leaf(path: str, base: str, declared: Any) -> Leaf:  # noqa: ANN401 - parsed JSON
     logical = declared.get("logicalType", "") if isinstance(declared, dict) else ""
     if _decimal(base, declared):
         scale = declared.get("scale", 0)
-        return Leaf(path, "decimal", pl.Decimal(38, scale), scale=scale, doc=doc, aliases=aliases)
+        return Leaf(path, "decimal", pl.Decimal(38, scale), scale=scale)
     if (base == "int" and logical == "date") or (base == "long" and logical != "date" and logical in _TIME_NS):
-        return Leaf(path, "time", _DTYPES["time"], unit_ns=_TIME_NS[logical], doc=doc, aliases=aliases)
+        return Leaf(path, "time", _DTYPES["time"], unit_ns=_TIME_NS[logical])
     if base == "enum":
-        return Leaf(path, "enum", _DTYPES["enum"], symbols=tuple(declared["symbols"]), doc=doc, aliases=aliases)
+        return Leaf(path, "enum", _DTYPES["enum"], symbols=tuple(declared["symbols"]))
     kind = _KINDS.get(base, "bytes")
-    return Leaf(path, kind, _DTYPES[kind], doc=doc, aliases=aliases)
+    return Leaf(path, kind, _DTYPES[kind])

@@ -56,11 +56,12 @@ class Fold:
         self.shards = shards
         self.updated_ms = NEVER
         self.touched: list[pl.DataFrame] = []
-        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "published": {}}
+        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "scales": {}, "published": {}}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
         self.marks: dict[int, Mark] = {partition: Mark(*mark) for partition, mark in state["marks"].items()}
         self.closed_ms, self.closed_by_data_ms = state["closed"]
+        self.scales: dict[str, int] = state["scales"]
         self.levels: dict[int, list[pl.DataFrame]] = {size: [_read(table)] for size, table in state["levels"].items()}
         self.published: dict[int, pl.DataFrame] = {size: _read(table) for size, table in state["published"].items()}
 
@@ -70,6 +71,7 @@ class Fold:
             "version": STATE_VERSION,
             "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
             "closed": (self.closed_ms, self.closed_by_data_ms),
+            "scales": self.scales,
             "levels": {size: _bytes(table) for size in self.levels if (table := self._merged(size)) is not None},
             "published": {size: _bytes(table) for size, table in self.published.items() if len(table)},
         }
@@ -81,7 +83,7 @@ class Fold:
         for last in partials:
             self._plan(last)
             if last.table is not None:
-                closed += self._add(last.table)
+                closed += self._add(last.plan, last.table)
             self.marks.update(last.marks)
             rows += self._close(*(topic_watermark(self.marks, last.partitions, promises=promises) for promises in (True, False)))
         if last is not None:
@@ -94,8 +96,14 @@ class Fold:
             self.plan, self.group_set = partial.plan, partial.group_set
             self.groups = [f"by:{path}" for path in partial.group_set]
             self.feeds = cascade(partial.plan.windows)
+            self.levels = {
+                size: [aggregates.conform(table, self.plan, self.scales) for table in tables] for size, tables in self.levels.items()
+            }
+            self.scales = aggregates.scales(self.plan)
 
-    def _add(self, table: pl.DataFrame) -> int:
+    def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
+        if plan.version != self.plan.version:
+            table = aggregates.conform(table, self.plan, aggregates.scales(plan))
         late = pl.col(START) + self.plan.slice_ms <= self.closed_ms
         closed = int(table.select(pl.col("events").filter(late).sum()).item())
         if closed:
@@ -130,7 +138,7 @@ class Fold:
             return None
         done = pl.col(START) + size_ms <= self.closed_ms
         self.levels[level] = [rest] if len(rest := table.filter(~done)) else []
-        table = self._padded(table.filter(done))
+        table = table.filter(done)
         return table if len(table) else None
 
     def _lifted(self, source: pl.DataFrame, window: Window) -> pl.DataFrame:
@@ -145,15 +153,8 @@ class Fold:
             self.levels[level] = tables = [self._merge(tables)]
         return tables[0] if tables else None
 
-    def _padded(self, table: pl.DataFrame) -> pl.DataFrame:
-        """With nulls for what a newer plan measures and these events did not have."""
-        missing = [name for name in aggregates.names(self.plan) if name not in table.columns]
-        return table.with_columns(pl.lit(None).alias(name) for name in missing) if missing else table
-
     def _merge(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        alike = all(table.columns == tables[0].columns for table in tables)
-        table = pl.concat(tables) if alike else self._padded(pl.concat(tables, how="diagonal_relaxed"))
-        return table.group_by(START, *self.groups).agg(aggregates.merge(self.plan))
+        return pl.concat(tables).group_by(START, *self.groups).agg(aggregates.merge(self.plan))
 
     def _final(self, window: Window, table: pl.DataFrame) -> Rows:
         by_data = pl.col(START) + window.size_ms <= self.closed_by_data_ms

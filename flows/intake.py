@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from flows import wire
+from flows.expressions import evaluate
 from flows.fields import Schema
-from flows.plan import TopicPlan, expression
+from flows.plan import TopicPlan, dtype_of
 from flows.records import DEAD, LATE, Origin, Record, set_aside
 from flows.slices import Events
 from flows.watermark import NEVER, Mark, Times, before, late
@@ -194,7 +195,7 @@ def _judge(
         seen_ms[partition] = int(marks[-1])
     fate = np.full(len(times), _FOLDED, np.int64)
     if plan.where is not None:
-        kept = frame.select(expression(plan.where, frame.columns).fill_null(value=False).alias("kept")).to_series().to_numpy()
+        kept = evaluate(frame, plan.where, pl.Boolean()).fill_null(value=False).to_numpy()
         fate[~kept] = _FILTERED
     fate[cause >= 0] = _LATE
     fate[future] = _FUTURE
@@ -223,14 +224,10 @@ def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame,
 
 def _columns(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
     """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever."""
-    kinds = {kpi.of: kpi.kind for kpi in plan.kpis}
-
-    def measure(of: str) -> pl.Expr:
-        column = expression(of, frame.columns)
-        return pl.when(column.is_finite()).then(column) if kinds[of] == "float" else column
-
+    kinds = {kpi.of: (kpi.kind, kpi.scale) for kpi in plan.kpis}
+    measures = {of: evaluate(frame, of, dtype_of(*kinds[of])).alias(f"of:{of}") for of in plan.measures}
     return frame.select(
         pl.col(plan.time or "__timestamp").alias("time"),
         *(pl.col(path).alias(f"by:{path}") for path in plan.groups),
-        *(measure(of).alias(f"of:{of}") for of in plan.measures),
+        *(column.set(~column.is_finite(), None) if column.dtype.is_float() else column for column in measures.values()),
     )

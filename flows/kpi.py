@@ -86,7 +86,8 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
         return None
     directory = Path(given.recovery_directory)
     if not list(directory.glob("part-*.sqlite3")):
-        raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with: mkdir -p {directory} && python -m bytewax.recovery {directory} 1")
+        way_on = f"mkdir -p {directory} && python -m bytewax.recovery {directory} 1"
+        raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with: {way_on}")
     HELD.append(lock(directory, given.process_id))
     return directory
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from flows.declaration import AGGREGATES, Declaration, Topic
 from flows.errors import ConfigError
+from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema
 
 MILLI_NS = 1_000_000
@@ -92,7 +93,7 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     if not schemas:  # nothing readable so far: time goes on, and every message has another fate than to be folded
         return _planned(said, topic)
     at = f"topics.{topic}"
-    leaves = {path: leaf for schema in sorted(schemas, key=lambda s: s.id) for path, leaf in schema.leaves.items()}
+    leaves = _leaves(schemas)
     frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
     time = _time(said, leaves, at)
     for n, group_set in enumerate(said.by):
@@ -104,15 +105,10 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     needed = {time, *(path for group_set in said.by for path in group_set)} - {None}
     for text in (said.where, *(kpi.of for kpi in kpis)):
         if text is not None and text != "*":
-            needed |= set(expression(text, frame.columns).meta.root_names())
+            needed |= set(roots(text, frame.columns))
     columns = tuple((path, leaf.dtype) for path, leaf in leaves.items() if path in needed)
     version = tuple(sorted(schema.id for schema in schemas))
     return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version)
-
-
-def expression(text: str, columns: Sequence[str]) -> pl.Expr:
-    """A path as a column, anything else as SQL (polars' dialect; a nested path inside SQL stands in double quotes)."""
-    return pl.col(text) if text in columns else pl.sql_expr(text)
 
 
 def label(size_ms: int) -> str:
@@ -129,7 +125,17 @@ def label(size_ms: int) -> str:
 
 def fingerprint(declaration: Declaration) -> str:
     """Sixteen hex digits of what file and environment declare (never of what was discovered)."""
-    return hashlib.sha256(repr(declaration).encode()).hexdigest()[:16]
+    return hashlib.sha256(declaration.canonical().encode()).hexdigest()[:16]
+
+
+def _leaves(schemas: Sequence[Schema]) -> dict[str, Leaf]:
+    """The fields of all versions: the newest version's type wins, a decimal keeps the most digits behind the point."""
+    leaves: dict[str, Leaf] = {}
+    for schema in sorted(schemas, key=lambda schema: schema.id):
+        for path, leaf in schema.leaves.items():
+            scale = max(leaf.scale, leaves[path].scale if path in leaves else 0)
+            leaves[path] = replace(leaf, scale=scale, dtype=pl.Decimal(38, scale)) if leaf.kind == "decimal" else leaf
+    return leaves
 
 
 def _planned(said: Topic, topic: str) -> TopicPlan:
@@ -175,7 +181,16 @@ def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: 
         wanted = AGGREGATES[kpi.aggregate]
         if kind not in wanted:
             raise ConfigError(f"{here}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
-        kpis.append(Kpi(name, kpi.aggregate, kpi.of, kind, dtype.scale if isinstance(dtype, pl.Decimal) else 0, kpi.unit))
+        kpis.append(
+            Kpi(
+                name,
+                kpi.aggregate,
+                kpi.of,
+                kind,
+                dtype.scale if isinstance(dtype, pl.Decimal) else 0,
+                kpi.unit or _unit(leaf, kpi.aggregate),
+            )
+        )
     return tuple(kpis)
 
 
@@ -186,8 +201,17 @@ def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
     measured = [(path, leaf, aggregate) for path, leaf in leaves.items() if path != time for aggregate in kinds.get(leaf.kind, ())]
     return (
         Kpi("rate", "rate"),
-        *(Kpi(f"{path}_{aggregate}", aggregate, path, leaf.kind, leaf.scale) for path, leaf, aggregate in measured),
+        *(_of(path, leaf, aggregate) for path, leaf, aggregate in measured),
     )
+
+
+def _of(path: str, leaf: Leaf, aggregate: str) -> Kpi:
+    return Kpi(f"{path}_{aggregate}", aggregate, path, leaf.kind, leaf.scale, _unit(leaf, aggregate))
+
+
+def _unit(leaf: Leaf | None, aggregate: str) -> str | None:
+    """The unit that the field's schema says, unless the aggregate has another: a share or a count has none."""
+    return leaf.unit if leaf is not None and leaf.unit and aggregate not in ("count", "share") else None
 
 
 def kind_of(dtype: pl.DataType) -> str:
@@ -201,11 +225,19 @@ def kind_of(dtype: pl.DataType) -> str:
     return {pl.Boolean: "boolean", pl.String: "string"}.get(type(dtype), "other")
 
 
+def dtype_of(kind: str, scale: int = 0) -> pl.DataType:
+    """The type of a measure column of a kind."""
+    plain = {"integer": pl.Int64(), "time": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean(), "decimal": pl.Decimal(38, scale)}
+    return plain.get(kind, pl.String())
+
+
 def _type(text: str, frame: pl.DataFrame, at: str) -> pl.DataType:
     try:
-        return frame.select(expression(text, frame.columns).alias("it")).schema["it"]
+        return type_of(text, frame.schema)
+    except ValueError as error:
+        raise ConfigError(f"{at}: got {text!r}, want {error}") from None
     except pl.exceptions.ColumnNotFoundError:
-        unknown = [name for name in expression(text, frame.columns).meta.root_names() if name not in frame.columns]
+        unknown = [name for name in roots(text, frame.columns) if name not in frame.columns]
         raise ConfigError(f"{at}: got {unknown[0]!r}, want one of {_choices(unknown[0], frame.columns)}") from None
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{at}: got {text!r}, want a field or a SQL expression ({str(error).splitlines()[0]})") from None

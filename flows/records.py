@@ -62,7 +62,7 @@ def avro_name(path: str) -> str:
     >>> avro_name("address.country"), avro_name("2nd try")
     ('address_country', '_2nd_try')
     """
-    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", path)
+    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", path) or "_"
 
 
 def field_names(plan: TopicPlan) -> dict[str, str]:

@@ -24,7 +24,8 @@ from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError, read_schema
 from flows.intake import FATES
 from flows.outputs import Planner
-from flows.plan import Output, expression, plan
+from flows.expressions import evaluate
+from flows.plan import Output, plan
 from flows.records import DEAD, LATE, PROGRESS, Record, field_names, output_topic, schemas
 from flows.registry import Registry
 from flows.topology import kpi_flow

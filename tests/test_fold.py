@@ -212,19 +212,34 @@ def test_nothing_closes_until_every_partition_was_heard_of() -> None:
 def test_a_watermark_that_goes_back_opens_nothing() -> None:
     folded = Fold(1)
     folded.take([partial(COUNT, [(1_000, 1)], 10_000)])
-    turn = folded.take([partial(COUNT, [(1_500, 1)], 0)])
 
-    assert (turn.rows, turn.closed) == ([], 1)
+    for _ in range(2):
+        turn = folded.take([partial(COUNT, [(1_500, 1)], 0)])
+        assert (turn.rows, turn.closed) == ([], 1)
 
 
 def test_events_whose_slice_is_closed_are_counted_and_the_others_kept() -> None:
     #  [0 -- late --)W[10 s -- kept --)
     folded = Fold(1)
     folded.take([partial(COUNT, [], 10_000)])
-    turn = folded.take([partial(COUNT, [(9_000, 5), (9_999, 5), (10_000, 3)], 20_000)])
+    late = partial(COUNT, [(9_000, 5), (9_999, 5), (10_000, 3)], 10_000)
+    later = partial(COUNT, [(9_999, 5), (10_000, 4)], 20_000)
+    turn = folded.take([late, later])
 
-    assert turn.closed == 2
-    assert [(row["start"], row["events"], row["n"]) for row in finals(turn.rows)] == [(10_000, 1, 3)]
+    assert turn.closed == 3
+    assert [(row["start"], row["events"], row["n"]) for row in finals(turn.rows)] == [(10_000, 2, 7)]
+
+
+def test_a_restored_fold_knows_what_is_closed_and_how_far_data_had_come() -> None:
+    #  [0 -------)[10 s ------)[20 s ------)
+    #            data    promise
+    folded = Fold(1)
+    folded.take([partial(COUNT, [(11_000, 1)], Mark(20_000, 20_000))])
+    other = Mark(12_000, 12_000)  # a second partition, met only now, holds the data back
+    restored = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+    turn = restored.take([replace(partial(COUNT, [(5_000, 1), (20_000, 1)], 20_000), marks={1: other}, partitions=2)])
+
+    assert (finals(turn.rows), turn.closed) == ([], 1)
 
 
 def test_the_shards_of_a_group_are_apart_and_the_total_is_whole() -> None:

@@ -15,12 +15,13 @@ PACKAGES = ("flows", "serve", "infra", "bench", "tests")
 LAYERS = (
     {"errors", "stop"},  # why something ends
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
+    {"expressions"},  # what may be computed from one event
     {"plan"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "windows", "aggregates", "watermark"},
     {"fold"},
     {"records", "encoder"},
     {"intake"},  # batches to events and records set aside
-    {"raw", "metrics", "outputs", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
+    {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
     {"source", "sink", "topology"},
     {"kpi", "simulate"},
 )
@@ -28,9 +29,9 @@ LAYERS = (
 # Who may import what. Everything else in flows and serve must do without.
 FLOWS_MAY_IMPORT = {
     "bytewax": {"source", "sink", "topology", "kpi", "simulate"},
-    "polars": {"fields", "plan", "wire", "batches", "columns", "intake", "slices", "windows", "aggregates", "fold", "records", "encoder"},
+    "polars": {"fields", "expressions", "plan", "wire", "batches", "columns", "intake", "slices", "windows", "aggregates", "fold", "records", "encoder"},
     "kafka": {"raw", "reader"},
-    "confluent_kafka": {"connection", "registry", "topics", "outputs", "reader", "delivery", "edge", "transactions", "simulate"},
+    "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate"},
 }
 SERVE_MAY_IMPORT = {
     "confluent_kafka": {"feed"},

@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 
 from flows import sink as module
 from flows.edge import Edge
-from flows.records import Barrier, Record
+from flows.records import PROGRESS, Barrier, Record
 from flows.sink import Item, KafkaSink, State, WriteAhead
 from flows.stop import Stop, leave
 
@@ -53,10 +53,10 @@ class Dying:
         self._producer.begin_transaction()
 
     def produce(self, *message: Any) -> None:
-        self._producer.produce(*message)
-        if DICE.random() < self._chance / BATCH:
-            self._producer.flush(5)  # so that rows of the open transaction are in the log
+        if message[0] == PROGRESS and DICE.random() < self._chance:
+            self._producer.flush(5)  # the rows are in the log, the marker is not
             die()
+        self._producer.produce(*message)
 
     def commit_transaction(self, timeout: float) -> None:
         if DICE.random() < self._chance:
@@ -153,7 +153,7 @@ def main() -> None:
     sink = KafkaSink({"bootstrap.servers": bootstrap, "log_level": 2}, flow_id, durable=True, parts=PARTS, edge=DyingEdge)
     op.output("sink", op.input("source", flow, Source(int(rows))), sink)
     try:
-        cli_main(flow, epoch_interval=timedelta(milliseconds=100), recovery_config=RecoveryConfig(recovery))
+        cli_main(flow, epoch_interval=timedelta(milliseconds=100), recovery_config=RecoveryConfig(recovery))  # type: ignore[no-untyped-call]
     except Stop as stop:
         leave(stop)
 

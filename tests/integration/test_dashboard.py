@@ -1,7 +1,7 @@
 """`bokeh serve dashboard` in a real Chromium, on KPI topics of a real broker. SCREENSHOT=docs/dashboard.png leaves the picture."""
 
-import math
 import itertools
+import math
 import os
 import signal
 import socket

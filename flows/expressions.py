@@ -1,0 +1,78 @@
+"""Paths and SQL expressions over the leaves of an event. In: text, frames. Out: types and columns. Pure.
+
+The dialect is polars' own. What is measured of an event may depend on nothing but that event: not on its neighbours in a batch, not
+on the clock. Integers are computed in 128 bits, so that a product beyond a long is null and not another number.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+MANY_EVENTS = {
+    "Agg",
+    "Over",
+    "Rolling",
+    "Len",
+    "Range",
+    "Shift",
+    "Sort",
+    "SortBy",
+    "Rank",
+    "CumSum",
+    "CumCount",
+    "Filter",
+    "Slice",
+    "Explode",
+}
+FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
+def _nodes(tree: object) -> set[str]:
+    """Every name in a serialized expression."""
+    if isinstance(tree, dict):
+        return set(tree).union(*map(_nodes, tree.values()))
+    return set().union(*map(_nodes, tree)) if isinstance(tree, list) else {tree} if isinstance(tree, str) else set()
+
+
+def roots(text: str, columns: Sequence[str]) -> list[str]:
+    """The leaves that a path or an expression reads."""
+    return [text] if text in columns else list(dict.fromkeys(pl.sql_expr(text).meta.root_names()))
+
+
+def type_of(text: str, schema: Mapping[str, pl.DataType]) -> pl.DataType:
+    """The type of a path or an expression; a nested path inside SQL stands in double quotes.
+
+    Raises polars' exceptions for what is no SQL or reads no leaf, ValueError for what looks at more than one event or at the clock.
+    """
+    if text in schema:
+        return schema[text]
+    expression = pl.sql_expr(text)
+    if _nodes(json.loads(expression.meta.serialize(format="json"))) & MANY_EVENTS:
+        raise ValueError("an expression over one event: no aggregates, no windows")
+    if not expression.meta.eq(pl.sql_expr(text)):
+        raise ValueError("an expression that does not depend on the clock")
+    return _wide(pl.DataFrame(schema=schema)).select(expression.alias("it")).schema["it"]
+
+
+def evaluate(frame: pl.DataFrame, text: str, dtype: pl.DataType) -> pl.Series:
+    """A value an event; null where it cannot be computed (a division by a decimal zero, a cast that fails) or does not fit `dtype`."""
+    if text in frame.columns:
+        return frame[text].cast(dtype, strict=False)
+    read = _wide(frame.select("__offset", *roots(text, frame.columns)))
+    return _evaluate(read, pl.sql_expr(text), dtype)
+
+
+def _evaluate(frame: pl.DataFrame, expression: pl.Expr, dtype: pl.DataType) -> pl.Series:
+    """A failure of polars is one of the whole column; halving it finds the events that are to blame."""
+    try:
+        return frame.with_columns(expression.alias("it"))["it"].cast(dtype, strict=False)
+    except FAILURES:
+        if len(frame) <= 1:
+            return pl.Series("it", [None] * len(frame), dtype)
+        middle = len(frame) // 2
+        return pl.concat(_evaluate(half, expression, dtype) for half in (frame[:middle], frame[middle:]))
+
+
+def _wide(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col(pl.Int64).cast(pl.Int128))
