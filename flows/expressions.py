@@ -59,7 +59,7 @@ def evaluate(frame: pl.DataFrame, text: str, dtype: pl.DataType) -> pl.Series:
     """A value an event; null where it cannot be computed (a division by a decimal zero, a cast that fails) or does not fit `dtype`."""
     if text in frame.columns:
         return frame[text].cast(dtype, strict=False)
-    read = _wide(frame.select("__offset", *roots(text, frame.columns)))
+    read = _wide(frame.select(pl.int_range(pl.len()).alias("__row"), *roots(text, frame.columns)))
     return _evaluate(read, pl.sql_expr(text), dtype)
 
 

@@ -29,7 +29,21 @@ LAYERS = (
 # Who may import what. Everything else in flows and serve must do without.
 FLOWS_MAY_IMPORT = {
     "bytewax": {"source", "sink", "topology", "kpi", "simulate"},
-    "polars": {"fields", "expressions", "plan", "wire", "batches", "columns", "intake", "slices", "windows", "aggregates", "fold", "records", "encoder"},
+    "polars": {
+        "fields",
+        "expressions",
+        "plan",
+        "wire",
+        "batches",
+        "columns",
+        "intake",
+        "slices",
+        "windows",
+        "aggregates",
+        "fold",
+        "records",
+        "encoder",
+    },
     "kafka": {"raw", "reader"},
     "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate"},
 }

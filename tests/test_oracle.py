@@ -324,5 +324,5 @@ def test_differences_are_named_and_agreement_is_silent() -> None:
         (0, None, 0.0, False),
     ],
 )
-def test_floats_agree_to_a_billionth_and_all_else_exactly(want: object, got: object, slack: float, same: bool) -> None:  # noqa: FBT001
+def test_floats_agree_to_a_billionth_and_all_else_exactly(want: object, got: object, slack: float, same: bool) -> None:
     assert agree(want, got, slack) is same

@@ -52,7 +52,16 @@ class Broker:
         }
         self._configuration.write_text("".join(f"{name}={value}\n" for name, value in {**own, **settings}.items()))
         formatted = subprocess.run(
-            [*_java("64m"), "-cp", self._classpath, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", self._configuration],
+            [
+                *_java("64m"),
+                "-cp",
+                self._classpath,
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={cluster_id}",
+                "-c",
+                self._configuration,
+            ],
             capture_output=True,
             text=True,
             check=False,

@@ -72,7 +72,7 @@ def die() -> None:
 
 def die_later() -> None:
     """Whatever the other threads do then."""
-    time.sleep(DICE.uniform(0.05, 1.0))
+    time.sleep(DICE.uniform(0.05, 0.7))
     die()
 
 
