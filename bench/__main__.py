@@ -140,7 +140,7 @@ class Bench:
         consumer.assign([TopicPartition(topic, partition, low)])
         values: list[bytes] = []
         while True:
-            for message in consumer.consume(1_000, 10):
+            for message in consumer.consume(1_000, 0.5):
                 if message.error():
                     consumer.close()
                     return values

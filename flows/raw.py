@@ -26,6 +26,7 @@ LOG = logging.getLogger(__name__)
 
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
+FETCH = {"max_partition_fetch_bytes": 4 << 20, "fetch_max_bytes": 32 << 20}  # a megabyte a fetch is 20,000 small events
 FORMAT = 2  # of records: since Kafka 0.11, and the only one from Kafka 4 on
 
 
@@ -41,7 +42,14 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
     """
     check_hook()
     consumer = KafkaConsumer(
-        **{**settings, "enable_auto_commit": False, "isolation_level": "read_committed", "check_crcs": True, "max_poll_records": 1 << 20}
+        **{
+            **FETCH,
+            **settings,
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "check_crcs": True,
+            "max_poll_records": 1 << 20,
+        }
     )
     fetcher = getattr(consumer, "_fetcher", None)
     if not isinstance(fetcher, Fetcher):

@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 TICK_S = 1.0
 RETRY_S = 1.0
 ASK_MS = 5_000
+GATHER_S = 0.1  # how long small fetches are put together: large frames cost less an event, and this is the latency they may cost
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
 FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
 FRESH_MS = 10_000
@@ -164,9 +165,11 @@ class _Reader:
         return {tp.partition: ends[tp.partition] if found is None else found.offset for tp, found in at.items()}
 
     def _read(self) -> None:
-        """Poll once and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
+        """Poll, for at most GATHER_S, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
+        deadline_s = time.monotonic() + GATHER_S
         try:
-            polled = self.consumer.poll(timeout_ms=50)
+            while self._poll(deadline_s) and self._gathered() < FRAME_EVENTS and time.monotonic() < deadline_s:
+                continue
         except OffsetOutOfRangeError as error:
             self._gap(error.args[0])
             return
@@ -176,17 +179,24 @@ class _Reader:
                 self.shares[name].refused = True
             self.discovered_s = float("-inf")
             return
-        for tp, fetched in polled.items():
-            if tp.topic in self.shares:
-                share = self.shares[tp.topic]
-                share.waiting += [record.value for record in fetched]
-                share.stamps[tp.partition] = fetched[-1].timestamp
         now_s = time.monotonic()
         for share in list(self.shares.values()):
             while share.waiting and now_s >= share.retry_s and not self.ends():
                 if not self._hand_on(share):
                     break
         self._pace()
+
+    def _poll(self, deadline_s: float) -> bool:
+        polled = self.consumer.poll(timeout_ms=max(1, int((deadline_s - time.monotonic()) * 1000)))
+        for tp, fetched in polled.items():
+            if tp.topic in self.shares:
+                share = self.shares[tp.topic]
+                share.waiting += [record.value for record in fetched]
+                share.stamps[tp.partition] = fetched[-1].timestamp
+        return bool(polled)
+
+    def _gathered(self) -> int:
+        return sum(batch.count for share in self.shares.values() for batch in share.waiting)
 
     def _hand_on(self, share: Share) -> bool:
         """One frame of the oldest waiting batches; False when the topic has to wait for registry or cluster."""

@@ -85,7 +85,7 @@ def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> N
     assert fates_of(result) == aside
 
 
-@GENERATED
+@settings(GENERATED, max_examples=100)
 @given(st.data())
 def test_lateness_is_the_same_for_every_batching_and_interleaving(data: st.DataObject) -> None:
     drawn = data.draw(runs())

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,8 +132,6 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
         found = consumer.list_topics(timeout=10).topics.get(topic)
         if found is None:
             return []
-        registered = Registry(cluster.registry_url).latest(f"{topic}-value")
-        schema = fastavro.parse_schema(json.loads(registered[1])) if registered else None
         left = set(found.partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
         kept = []
@@ -143,11 +141,12 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
             if message.error():
                 left.discard(message.partition() or 0)
                 continue
-            value: Any = message.value()
-            if schema is not None and value is not None:
-                value = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
-            kept.append(Kept(message.key(), value, _texts(message.headers() or [])))
-        return kept
+            kept.append(Kept(message.key(), message.value(), _texts(message.headers() or [])))
+        registered = Registry(cluster.registry_url).latest(f"{topic}-value")  # after the rows: a topic is there before its schema
+        if registered is None:
+            return kept
+        schema: Any = fastavro.parse_schema(json.loads(registered[1]))
+        return [replace(each, value=fastavro.schemaless_reader(io.BytesIO(each.value[5:]), schema, None)) for each in kept]
     finally:
         consumer.close()
 
