@@ -131,7 +131,7 @@ class Reading:
     ) -> tuple[Events, list[Record]]:
         """Events and records set aside of some batches (see `take`)."""
         taken = take(plan, self.positions, batches, schema_of, clock_ms)
-        self.ended -= {partition for partition, at in taken.positions.items() if at.moved_ms != self.positions[partition].moved_ms}
+        self.ended -= {partition for partition, at in taken.positions.items() if at.seen_ms > self.positions[partition].reached_ms}
         self.positions |= taken.positions
         return self._events(plan, taken.frame, partitions, clock_ms, taken.offsets), taken.aside
 
