@@ -15,7 +15,7 @@ demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, un
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download
-	@$(bin)/python -m pytest
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(stamp) ## ruff, formatting, mypy --strict, and that imports point one way
 	@$(bin)/ruff check .

@@ -230,7 +230,7 @@ def _plans(draw: st.DrawFn, spec: Spec, partitions: int, habit: Habit, polls: in
     takes = st.tuples(*[st.integers(0, 6)] * 4)
     pauses = st.sampled_from([0, 0, 0, 100, 1000, 5000, 20_000, 60_000])
     ends = st.sampled_from([0, 0, 15, 15]) | st.integers(0, 15)
-    joins = habit.promises and draw(st.sampled_from([False, False, True]))
+    joins = habit.promises and draw(st.booleans())
     return Plan(
         cuts=draw(st.lists(st.builds(Cut, takes, pauses, ends), min_size=polls, max_size=polls + 8)),
         lag_ms=draw(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def books(outcome: Outcome) -> dict[int, Counter[str]]:
     return counted
 
 
+@pytest.mark.timeout(400)
 @GENERATED
 @given(runs().map(lasting), st.integers(1, 3))
 def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:

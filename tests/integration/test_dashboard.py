@@ -276,6 +276,7 @@ def test_nothing_from_a_topic_runs_in_the_page(tab: Tab, topics: Topics, cluster
         for field in tab.page.locator(".choices").all():
             field.click()
         plot = tab.page.locator(".bk-Figure[aria-label^=strange]")
+        plot.scroll_into_view_if_needed()  # there is no hovering outside of the window
         box = plot.bounding_box()
         assert box is not None
         tooltip = tab.page.get_by_text("revision 0")
