@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ if sys.platform == "linux":
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
+
+INTERRUPTED = threading.Event()
 
 # Below Linux' and macOS' ephemeral ports: else a client that reconnects while the server is down may be given the server's port.
 PORTS = range(20_000, 32_000)
@@ -97,6 +100,7 @@ class Child:
         """Return when `answers()`. Raises PartError with the end of the log when it ends or stays silent."""
         end = time.monotonic() + timeout_s
         while not answers():
+            check_interrupt()
             if self.exit_code is not None:
                 raise PartError(self.obituary())
             if time.monotonic() > end:
@@ -106,6 +110,18 @@ class Child:
     def obituary(self) -> str:
         """Which process ended, how, and its last words."""
         return f"{self.name} ended with exit code {self.exit_code}; the end of its log ({self.log}):\n{self.tail()}"
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """A signal handler: KeyboardInterrupt now, and again at the next check should a library's callback have swallowed it."""
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if there was one."""
+    if INTERRUPTED.is_set():
+        raise KeyboardInterrupt
 
 
 def leashed(command: Sequence[str | Path]) -> list[str]:

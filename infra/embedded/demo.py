@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from infra.embedded.child import Child, is_free
+from infra.embedded.child import Child, check_interrupt, interrupt, is_free
 from infra.embedded.cluster import Cluster, cluster, say_to_stderr
 from infra.embedded.errors import PartError
 
@@ -104,6 +104,7 @@ class Demo:
             time.sleep(POLL_S)
 
     def _check(self) -> None:
+        check_interrupt()
         for child in (*self._programs, *self._cluster.children):
             if child.exit_code is not None:
                 raise PartError(child.obituary())
@@ -156,8 +157,8 @@ def demo(wanted: Settings) -> None:
 def main() -> int:
     """0 when ended by a person or by DEMO_SECONDS, 1 with a line that says what is wrong."""
     os.chdir(ROOT)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     try:
         demo(settings(os.environ))
     except KeyboardInterrupt:
