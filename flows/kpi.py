@@ -98,7 +98,7 @@ def _stop_on_signals() -> threading.Event:
 
     def stop(signal_number: int, _: object) -> None:
         if stopping.is_set():  # the second time: at once
-            raise SystemExit(128 + signal_number)
+            leave(Stop(128 + signal_number, "kpi: left at once; with a recovery directory the next start goes on from the last snapshot"))
         LOG.info("%s: ending with a snapshot", signal.Signals(signal_number).name)
         stopping.set()
 

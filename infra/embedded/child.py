@@ -41,6 +41,7 @@ class Child:
         """Start `command` in the current directory. `environ` is added to our own environment."""
         self.name = name
         self.log = log
+        self._asked = False
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = (
@@ -75,8 +76,10 @@ class Child:
         self.kill()
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM and return at once."""
-        self._process.terminate()
+        """Send SIGTERM, once, and return at once: a second one means in a hurry, and a program may then leave half done."""
+        if not self._asked:
+            self._asked = True
+            self._process.terminate()
 
     def kill(self) -> None:
         """Kill it and its children, as a power cut would."""
