@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from flows import topics
 from flows.declaration import Declaration, Topic
+from flows.edge import PROGRESS_SETTINGS
 from flows.fields import SchemaError
 from flows.plan import Output, TopicPlan, plan
 from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
@@ -30,8 +31,7 @@ class Planner:
     def ensure_own_topics(self) -> None:
         """The topics of late records, dead letters and the sink's markers. Raises topics.Unreachable."""
         retention = {"retention.ms": str(self._declaration.defaults.retention)}
-        compact = {"cleanup.policy": "compact", "segment.bytes": "1048576"}
-        wanted = {LATE: (PARTITIONS, retention), DEAD: (PARTITIONS, retention), PROGRESS: (self.sink_parts, compact)}
+        wanted = {LATE: (PARTITIONS, retention), DEAD: (PARTITIONS, retention), PROGRESS: (self.sink_parts, PROGRESS_SETTINGS)}
         topics.ensure(self._admin, wanted)
 
     def declared(self, topic: str) -> Topic:
