@@ -13,6 +13,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from flows.plan import TopicPlan
@@ -45,36 +46,42 @@ def is_rest(groups: Sequence[str]) -> pl.Expr:
 def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, merge: Sequence[pl.Expr]) -> tuple[pl.DataFrame, int]:
     """A table in which each stretch has at most `keep` groups and the rest; and how many rows went into the rest just now.
 
-    Equal crc32: the smaller values stay, null before any text. `merge`: aggregates.merge. The crc32 may stand in a column CRC, which goes.
+    `merge`: aggregates.merge. The crc32 of the groups may stand in a column CRC, which goes.
     """
-    known = table.columns
-    if len(table) <= keep:
-        return table.drop(CRC, strict=False), 0
-    rest = is_rest(groups)
-    named = table.filter(~rest)
-    if named.is_empty() or _most(named) <= keep:
-        return table.drop(CRC, strict=False), 0
-    if CRC not in known:
-        named = named.with_columns(crcs(named, groups))
-    named = named.with_columns(pl.col(CRC).rank("min").over(START).alias("place"))
-    first = named.filter(pl.col("place") <= keep).sort(CRC, *groups)
-    stays = pl.int_range(pl.len()).over(START) < keep
-    gone = pl.concat([named.filter(pl.col("place") > keep), first.filter(~stays)])
-    columns = [name for name in known if name != CRC]
-    others = [table.filter(rest).select(columns), gone.select(columns).with_columns(pl.lit(OTHER).alias(group) for group in groups)]
-    return pl.concat([first.filter(stays).select(columns), pl.concat(others).group_by(START, *groups).agg(merge)]), len(gone)
+    if len(table) > keep and _most(table) > keep:
+        rest = table.select(is_rest(groups)).to_series()
+        named = table.filter(~rest)
+        if _most(named) > keep:
+            stays = _first(named, groups, keep)
+            gone = named.filter(~stays).with_columns(pl.lit(OTHER).alias(group) for group in groups)
+            merged = pl.concat([table.filter(rest), gone]).group_by(START, *groups).agg(merge)
+            return pl.concat([named.filter(stays).drop(CRC, strict=False), merged]), len(gone)
+    return table.drop(CRC) if CRC in table.columns else table, 0
 
 
 def _most(table: pl.DataFrame) -> int:
-    """The groups of the stretch that has most of them."""
-    return int(table[START].value_counts()["count"].max())  # type: ignore[arg-type]
+    """The rows of the stretch that has most of them."""
+    return int(np.unique(table[START].to_numpy(), return_counts=True)[1].max(initial=0))
+
+
+def _first(table: pl.DataFrame, groups: Sequence[str], keep: int) -> pl.Series:
+    """The first `keep` rows of each stretch by crc32; where that is equal the smaller values come first, null before any text."""
+    starts, hashes = table[START].to_numpy(), (table[CRC] if CRC in table.columns else crcs(table, groups)).to_numpy()
+    order = np.lexsort((hashes, starts))
+    if ((np.diff(starts[order]) == 0) & (np.diff(hashes[order]) == 0)).any():
+        keys = table.select(START, pl.Series(CRC, hashes), *groups).with_row_index("row")
+        order = keys.sort(START, CRC, *groups)["row"].to_numpy()
+    ordered = starts[order]
+    stays = np.zeros(len(table), np.bool_)
+    stays[order[np.arange(len(table)) - np.searchsorted(ordered, ordered) < keep]] = True
+    return pl.Series(stays)
 
 
 def shortened(table: pl.DataFrame, groups: Sequence[str]) -> pl.DataFrame:
     """A table without group values of more than LONGEST_BYTES: see `short`. Costs a look at the lengths where there are none."""
-    for group in groups:
-        longest = table[group].str.len_bytes().max()
-        if isinstance(longest, int) and longest > LONGEST_BYTES:
+    longest = table.select(pl.col(groups).str.len_bytes().max()).row(0)
+    for group, length in zip(groups, longest, strict=True):
+        if length is not None and length > LONGEST_BYTES:
             table = table.with_columns(
                 pl.Series(group, [None if value is None else short(value) for value in table[group]], dtype=pl.String)
             )

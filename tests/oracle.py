@@ -85,7 +85,7 @@ class Fate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run."""
+    """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run, but for the rest."""
 
     size_ms: int
     start_ms: int
@@ -102,6 +102,11 @@ class Row:
         """Whether its window has closed."""
         return self.closed_step is not None
 
+    @property
+    def rest(self) -> bool:
+        """Whether it is of the groups over the limit."""
+        return _is_rest(self.group)
+
 
 Place = tuple[int, int, tuple[str, ...], tuple[str | None, ...]]  # size, start, group set, group
 
@@ -113,7 +118,7 @@ class Outcome:
     fates: dict[tuple[int, int], Fate] = field(default_factory=dict)  # (partition, offset) -> fate
     watermarks: list[int | None] = field(default_factory=list)  # W after each step; None: minus infinity
     finals: list[Row] = field(default_factory=list)
-    open: list[Row] = field(default_factory=list)  # without the rest: it has final rows only
+    open: list[Row] = field(default_factory=list)
     over: set[Place] = field(default_factory=set)  # windows and groups that ended in the rest: they may have had provisional rows
 
 
@@ -226,14 +231,8 @@ def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
         outcome.watermarks.append(None if watermark == NEVER else watermark)
     windows = _windows(spec, folded)
     outcome.over = _over(spec, windows)
-    for size_ms, start_ms, group_set, group in outcome.over:
-        members = windows.pop((size_ms, start_ms, group_set, group))
-        windows.setdefault((size_ms, start_ms, group_set, (OTHER,) * len(group)), []).extend(members)
-    for row in _rows(spec, windows, history):
-        if row.final:
-            outcome.finals.append(row)
-        elif not _is_rest(row.group):
-            outcome.open.append(row)
+    for row in _rows(spec, _limited(windows, outcome.over), history):
+        (outcome.finals if row.final else outcome.open).append(row)
     return outcome
 
 
@@ -261,6 +260,16 @@ def _over(spec: Spec, windows: Iterable[Place]) -> set[Place]:
             shards.setdefault((size_ms, start_ms, group_set, _crc32(group) % spec.shards), []).append(place)
     kept = max(1, spec.max_groups // spec.shards)
     return {place for places in shards.values() for place in sorted(places, key=lambda place: _order(place[3]))[kept:]}
+
+
+def _limited(windows: Mapping[Place, list[_Folded]], over: set[Place]) -> dict[Place, list[_Folded]]:
+    """Events of groups over the limit as one group more, which those join that have its name."""
+    limited: dict[Place, list[_Folded]] = {}
+    for place, members in windows.items():
+        size_ms, start_ms, group_set, group = place
+        to = (size_ms, start_ms, group_set, (OTHER,) * len(group)) if place in over else place
+        limited.setdefault(to, []).extend(members)
+    return limited
 
 
 def _crc32(group: Sequence[str | None]) -> int:

@@ -57,23 +57,8 @@ PROFILES: Mapping[str, Draw] = {
 }
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 LONG = "ü" * 500 + "€" * 50  # 1,150 bytes; the 1,024th is in the middle of a character
-TEXTS = (
-    "",
-    "a",
-    "b",
-    "TEST",
-    "Ünï",
-    'say "x"',
-    "line\nbreak",
-    "null",
-    " ",
-    "\0",
-    "\x1f",
-    "\u202e<script>",
-    "__other__",
-    LONG + "1",
-    LONG + "2",
-)
+EDGES = ("\0", "\x1f", "\u202e<script>", "__other__", LONG + "1", LONG + "2")
+TEXTS = ("", "a", "b", "TEST", "Ünï", 'say "x"', "line\nbreak", "null", " ", *EDGES)
 SYMBOLS = ("WEB", "APP", "SHOP")
 
 
