@@ -180,11 +180,11 @@ def test_provisional_rows_tell_only_of_groups_that_still_stay_and_of_all_their_e
     assert {row["g"] for row in provisional(turn.rows) if row["size"] == 10_000} == set(names[1:3])
 
 
+EVENT = st.tuples(st.integers(0, 30_000), st.sampled_from("abcdefghijkl"), st.integers(1, 9))
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.lists(st.tuples(st.integers(0, 30_000), st.sampled_from("abcdefghijkl"), st.integers(1, 9)), max_size=12), max_size=6),
-    st.integers(1, 4),
-)
+@given(st.lists(st.lists(EVENT, max_size=12), max_size=6), st.integers(1, 4))
 def test_a_provisional_row_of_a_group_that_stays_holds_all_that_came_so_far(stream: list[list[tuple[int, str, int]]], keep: int) -> None:
     made = replace(ONE, update_ms=1, max_groups=keep)
     folded, seen, watermark_ms = Fold(1), list[tuple[int, str, int]](), 0
@@ -198,7 +198,28 @@ def test_a_provisional_row_of_a_group_that_stays_holds_all_that_came_so_far(stre
             assert row["n"] == sum(n for name, n in inside if name == row["g"])
 
 
+def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
+    made = replace(ONE, update_ms=1_000, max_groups=1)
+    first, second = sorted("ab", key=lambda name: zlib.crc32(name.encode()))
+    folded = Fold(1)
+    before = folded.take([partial(made, [(1_000, second, 1)], NEVER, 1_000)])
+    after = folded.take([partial(made, [(1_000, first, 1), (1_000, second, 1)], NEVER, 5_000)])
+    last = folded.take([partial(made, [], 60_000, 9_000)])
+
+    assert {row["g"] for row in provisional(before.rows)} == {second}
+    assert {row["g"] for row in provisional(after.rows)} == {first} == {row["g"] for row in finals(last.rows)}
+
+
 # -- what is kept in memory
+
+
+def test_a_frame_of_many_groups_makes_small_partials() -> None:
+    rows = [(1_000, f"group {number}", 1) for number in range(30_000)]
+    parts = dict(partials(events(replace(ONE, max_groups=80), rows, {0: Mark()}), 8))
+
+    assert [len(part.table) for part in parts.values() if part.table is not None] == [11] * 8
+    assert sum(part.over for part in parts.values()) == 30_000 - 80
+    assert sum(int(part.table["events"].sum()) for part in parts.values() if part.table is not None) == 30_000
 
 
 def test_tables_that_wait_are_merged_when_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
