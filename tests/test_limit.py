@@ -222,9 +222,10 @@ def test_a_frame_of_many_groups_makes_small_partials() -> None:
     assert sum(int(part.table["events"].sum()) for part in parts.values() if part.table is not None) == 30_000
 
 
-def test_tables_that_wait_are_merged_when_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("update_ms", [None, 1_000])
+def test_tables_that_wait_are_merged_when_they_are_many(update_ms: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "LOOSE_ROWS", 500)
-    made = replace(ONE, update_ms=1_000, max_groups=20)
+    made = replace(ONE, update_ms=update_ms, max_groups=20)
     folded = Fold(1)
     for number in range(300):
         folded.take([partial(made, [(1_000, f"{number} {group}", 1) for group in range(10)], NEVER, 0)])

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from flows.rest import Rest
 from flows.slices import Events, partials
 from flows.topology import kpi_flow
 from flows.watermark import Mark
-from tests.core import events, partial, planned, schema, told
+from tests.core import events, money, partial, planned, schema, told
 from tests.ends import Kept
 
 ONE = planned(
@@ -120,6 +121,23 @@ def test_rests_of_an_older_plan_are_told_under_the_new_one() -> None:
     ):
         (row,) = told(rows)
         assert (row["events"], row["n_mean"], row["n_max"], row["x_mean"], row["x_min"]) == (4, 3.0, 5, 2.5, 2.5)
+
+
+def test_a_restored_rest_counts_its_decimals_in_the_new_plans_scale() -> None:
+    said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'\nkpis.d = { sum = 'd' }"
+    cents, finer = (schema({"ts": "long", "g": "string", "d": money(scale)}, scale) for scale in (2, 4))
+    one, two = (replace(planned(said, *versions), max_groups=1) for versions in ((cents,), (cents, finer)))
+    was = Fold(1).take([partial(one, [(1_000, name, Decimal("0.25")) for name in "abc"], 10_000)]).passed
+    now = Fold(1).take([partial(two, [(1_000, name, Decimal("0.0625")) for name in "abc"], 10_000)]).passed
+    assert was is not None
+    assert now is not None
+    rest = Rest(3)
+    rest.take([(0, was)])
+    rest = Rest(3, rest.snapshot())
+    rest.take([(1, now)])
+
+    (row,) = told(Rest(3, rest.snapshot()).take([(2, now)]))
+    assert row["d"] == 2 * (Decimal("0.25") + 2 * Decimal("0.0625"))
 
 
 def test_a_shard_that_meets_a_new_plan_within_a_turn_tells_rests_of_both() -> None:
