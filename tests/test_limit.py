@@ -198,6 +198,14 @@ def test_a_provisional_row_of_a_group_that_stays_holds_all_that_came_so_far(stre
             assert row["n"] == sum(n for name, n in inside if name == row["g"])
 
 
+def test_a_group_is_counted_each_time_it_goes_into_the_rest() -> None:
+    made = replace(ONE, max_groups=2)
+    folded, rows = Fold(1), [(1_000, name, 1) for name in "abcdefgh"]
+    over = [folded.take([partial(made, rows, watermark_ms)]).over for watermark_ms in (0, 5_000)]
+
+    assert over == [6, 6], "they came again"
+
+
 def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
     made = replace(ONE, update_ms=1_000, max_groups=1)
     first, second = sorted("ab", key=lambda name: zlib.crc32(name.encode()))
