@@ -28,6 +28,7 @@ AGGREGATES = {  # name -> kinds of column it can measure
     "share": ("boolean",),
 }
 LONGEST_MS = 3650 * 86_400_000
+MOST_GROUPS = 10_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -72,6 +73,12 @@ def _start(text: object) -> str | int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
 
 
+def _number(said: object) -> object:
+    if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= MOST_GROUPS:
+        raise ValueError(f"want a whole number from 1 to {MOST_GROUPS}")
+    return said
+
+
 def _group_sets(sets: object) -> object:
     """`["a", "b"]` is short for `[["a", "b"]]`."""
     return [sets] if isinstance(sets, list) and sets and all(isinstance(path, str) for path in sets) else sets
@@ -99,6 +106,7 @@ def _pattern(text: str) -> str:
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Sizes = Annotated[tuple[Annotated[int, BeforeValidator(_size_ms)], ...], AfterValidator(_sorted_sizes)]
+Number = Annotated[int, BeforeValidator(_number)]
 GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)]
 
 
@@ -147,6 +155,7 @@ class Defaults(Strict):
     idle: Duration = 15_000
     update: Annotated[int | None, BeforeValidator(_update_ms)] = 1_000
     max_future: Duration = 300_000
+    groups: Number = 10_000
     start: Annotated[str | int, BeforeValidator(_start)] = "earliest"
     retention: Duration = 7 * 86_400_000
     topics: Choice = Choice()
@@ -160,6 +169,7 @@ class TopicSaid(Strict):
     idle: Duration | None = None
     update: Annotated[int | None, BeforeValidator(_update_ms)] = None
     max_future: Duration | None = None
+    groups: Number | None = None
     start: Annotated[str | int, BeforeValidator(_start)] | None = None
     time: str | None = None
     by: GroupSets = ((),)
@@ -183,6 +193,7 @@ class Topic:
     idle: int
     update: int | None
     max_future: int
+    groups: int
     start: str | int
     time: str | None
     by: tuple[tuple[str, ...], ...]
@@ -211,7 +222,7 @@ class Declaration:
         tables = self.file.topics
         patterns = ((name[1:-1], said) for name, said in tables.items() if len(name) > 1 and name[0] == name[-1] == "/")
         said = tables.get(topic) or next((said for pattern, said in patterns if re.fullmatch(pattern, topic)), TopicSaid())
-        names = ("lateness", "idle", "update", "max_future", "start")
+        names = ("lateness", "idle", "update", "max_future", "groups", "start")
         given = {name: getattr(said if name in said.model_fields_set else self.defaults, name) for name in names}
         windows = said.windows or self.defaults.windows
         return Topic(windows=windows, time=said.time, by=said.by, where=said.where, kpis=said.kpis, **given)

@@ -63,6 +63,7 @@ class TopicPlan:
     idle_ms: int
     update_ms: int | None  # None: final rows only
     max_future_ms: int
+    max_groups: int  # of a window and group set that have rows of their own
     start: str | int  # "earliest", "latest" or UTC ms
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
@@ -151,6 +152,7 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
         idle_ms=said.idle,
         update_ms=said.update,
         max_future_ms=said.max_future,
+        max_groups=said.groups,
         start=said.start,
     )
 

@@ -1,17 +1,14 @@
 """Cut event time into slices. In: frames of folded events. Out: partials, one table a group set and shard. Pure."""
 
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from flows import aggregates
+from flows import aggregates, limit
 from flows.plan import TopicPlan
 from flows.watermark import Mark
-from flows.windows import start_of
-
-START = "start"
+from flows.windows import START, start_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +33,7 @@ class Partial:
     """Aggregates of the groups of one group set and shard in the slices of one frame, and how far event time has come.
 
     `table`: `start` Int64 (of the slice), `by:<path>` String, `events` Int64, accumulators; None when nothing fell here.
+    `over`: how many groups of its slices were put into the rest (see limit.py).
     """
 
     plan: TopicPlan
@@ -45,6 +43,7 @@ class Partial:
     partitions: int
     clock_ms: int
     offsets: Mapping[int, tuple[int, int]]
+    over: int = 0
 
 
 def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
@@ -52,25 +51,27 @@ def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
     for group_set in events.plan.group_sets:
         table = None if events.frame is None or events.frame.is_empty() else partial_table(events.frame, events.plan, group_set)
         count = shards if group_set else 1
-        parts = _sharded(table, group_set, count) if table is not None else {}
+        parts = _sharded(table, events.plan, group_set, count) if table is not None else {}
         for shard in range(count):
             key = f"{events.plan.topic}|{','.join(group_set)}|{shard}"
-            yield key, Partial(events.plan, group_set, parts.get(shard), events.marks, events.partitions, events.clock_ms, events.offsets)
+            part, over = parts.get(shard, (None, 0))
+            yield key, Partial(events.plan, group_set, part, events.marks, events.partitions, events.clock_ms, events.offsets, over)
 
 
 def partial_table(frame: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> pl.DataFrame:
-    """Accumulators of every slice and group of a frame of events; a null group value is a group of its own."""
+    """Accumulators of every slice and group of a frame of events; a null group value is a group of its own, a very long one is cut."""
     groups = [f"by:{path}" for path in group_set]
     query = frame.lazy().group_by(start_of(pl.col("time"), plan.slice_ms).alias(START), *groups).agg(aggregates.add(plan))
-    return query.with_columns(pl.col(groups).cast(pl.String)).collect() if groups else query.collect()
+    return limit.shortened(query.with_columns(pl.col(groups).cast(pl.String)).collect(), groups) if groups else query.collect()
 
 
-def _sharded(table: pl.DataFrame, group_set: tuple[str, ...], shards: int) -> dict[int, pl.DataFrame]:
-    """The rows of each shard. The shard of a group never changes: crc32, not a hash that differs by process or version."""
+def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], shards: int) -> dict[int, tuple[pl.DataFrame, int]]:
+    """The rows of each shard, cut to what it keeps, and how many went into the rest. By crc32, so a group's shard never changes."""
     if shards == 1:
-        return {0: table}
-    values = pl.concat_str([pl.col(f"by:{path}").fill_null("\0") for path in group_set], separator="\x1f")
-    names = table.select(values).to_series().to_list()
-    shard = pl.Series("shard", [zlib.crc32(name.encode()) % shards for name in names], dtype=pl.Int32)
-    parts = table.with_columns(shard).partition_by("shard", as_dict=True, include_key=False)
-    return {number: part for (number,), part in parts.items()}
+        return {0: (table, 0)}
+    groups = [f"by:{path}" for path in group_set]
+    crcs = limit.crcs(table, groups)
+    table = table.with_columns((crcs % shards).cast(pl.Int32).alias("shard"))
+    parts = table.with_columns(crcs).partition_by("shard", as_dict=True, include_key=False)
+    keep, merge = limit.keep_of(plan, shards), aggregates.merge(plan)
+    return {number: limit.cut(part, groups, keep, merge) for (number,), part in parts.items()}

@@ -1,7 +1,8 @@
 """The whole dataflow on one screen. In: a source and a sink, which are arguments so that tests run the same flow. Out: a Dataflow.
 
-source ──► slice ──► fold ──► encode ──► sink
-   └── late records, dead letters, barriers ─┘
+source ──► slice ──► fold ──────────► encode ──► sink
+   │                   └── rest ──┘              │
+   └── late records, dead letters, barriers ─────┘
 """
 
 import logging
@@ -16,8 +17,11 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from flows import metrics, records, slices
-from flows.fold import Fold, Rows
+from flows.fold import Fold, Passed, Rows
+from flows.limit import OTHER
+from flows.plan import TopicPlan
 from flows.records import Record
+from flows.rest import Rest
 from flows.slices import Events, Partial
 
 LOG = logging.getLogger(__name__)
@@ -26,14 +30,14 @@ SHARDS = 8  # of a group set: how many workers can share it; changing it needs a
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 
 
-class FoldLogic(StatefulBatchLogic[Partial, Rows, dict[str, Any]]):
-    """Bytewax's view of a Fold. Nothing here knows the time: it comes with the partials."""
+class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
+    """Bytewax's view of a Fold. Nothing here knows the time: it comes with the partials. `told`: topics that were over their limit."""
 
-    def __init__(self, shards: int, state: dict[str, Any] | None) -> None:
-        self.fold = Fold(shards, state)
+    def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None) -> None:
+        self.fold, self.told = Fold(shards, state), told
 
-    def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows], bool]:
-        """Rows of what these partials closed or changed."""
+    def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows | Passed], bool]:
+        """Rows of what these partials closed or changed; then how far windows have closed, if they have."""
         turn = self.fold.take(values)
         if turn.closed:
             topic = values[-1].plan.topic
@@ -41,15 +45,47 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows, dict[str, Any]]):
             LOG.warning(
                 "%s: %d events found their slice closed (offsets %s)", topic, turn.closed, [dict(value.offsets) for value in values]
             )
-        return turn.rows, False
+        if turn.over:
+            self._over(values[-1].plan, turn.over)
+        return [*turn.rows, *([turn.passed] if turn.passed else [])], False
 
-    def on_eof(self) -> tuple[Iterable[Rows], bool]:
+    def on_eof(self) -> tuple[Iterable[Rows | Passed], bool]:
         """The end of the input closes nothing: the flow goes on with this state after a restart."""
         return [], False
 
     def snapshot(self) -> dict[str, Any]:
         """See Fold.snapshot."""
         return self.fold.snapshot()
+
+    def _over(self, plan: TopicPlan, groups: int) -> None:
+        metrics.groups_over.labels(plan.topic).inc(groups)
+        if plan.topic not in self.told:
+            self.told.add(plan.topic)
+            LOG.warning(
+                "%s: a window has more than %d groups; those over the limit share the group %s (see `groups`)",
+                plan.topic,
+                plan.max_groups,
+                OTHER,
+            )
+
+
+class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):
+    """Bytewax's view of a Rest."""
+
+    def __init__(self, shards: int, state: dict[str, Any] | None) -> None:
+        self.rest = Rest(shards, state)
+
+    def on_batch(self, values: list[tuple[int, Passed]]) -> tuple[Iterable[Rows], bool]:
+        """The rest's rows of the windows that all shards have closed."""
+        return self.rest.take(values), False
+
+    def on_eof(self) -> tuple[Iterable[Rows], bool]:
+        """As for the fold."""
+        return [], False
+
+    def snapshot(self) -> dict[str, Any]:
+        """See Rest.snapshot."""
+        return self.rest.snapshot()
 
 
 def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shards: int = SHARDS) -> Dataflow:
@@ -58,13 +94,22 @@ def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shard
     items = op.input("source", flow, source)
     split: op.BranchOut[Events, ToSink] = op.branch("split", items, lambda item: isinstance(item, Events))
     partials = op.flat_map("slice", split.trues, lambda events: slices.partials(events, shards))
-    rows = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, state))
-    encoded = op.map("encode", rows, lambda keyed: _for_sink(keyed, sink_parts))
+    told = set[str]()
+    folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, told, state))
+    closed: op.BranchOut[Any, Any] = op.branch("closed", folded, lambda keyed: isinstance(keyed[1], Passed))
+    rests = op.stateful_batch("rest", op.map("whole", closed.trues, _of_group_set), lambda state: RestLogic(shards, state))
+    encoded = op.map("encode", op.merge("rows", closed.falses, rests), lambda keyed: _for_sink(keyed, sink_parts))
     op.output("sink", op.merge("merge", encoded, split.falses), sink)
     return flow
 
 
+def _of_group_set(keyed: tuple[str, Passed]) -> tuple[str, tuple[int, Passed]]:
+    """From `topic|group set|shard` to `topic|group set`: the rest of all shards has one key, and so one sink part."""
+    key, _, shard = keyed[0].rpartition("|")
+    return key, (int(shard), keyed[1])
+
+
 def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, list[Record]]:
-    """The same group and window always goes through the same sink part, as its shard does."""
+    """The same group and window always goes through the same sink part, as its shard does, or the rest of its group set."""
     key, rows = keyed
     return str(zlib.crc32(key.encode()) % sink_parts), records.encode(rows)

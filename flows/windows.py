@@ -6,6 +6,8 @@ import polars as pl
 
 from flows.plan import Window
 
+START = "start"  # the column of a table that says which stretch a row is of: its start, UTC ms
+
 
 def start_of(time: pl.Expr, size_ms: int) -> pl.Expr:
     """The start of the stretch that holds a time: floor(t / size) * size, also before 1970. (Scotty, ICDE 2018.)"""

@@ -168,7 +168,7 @@ class Feed:
             raise
         except Exception as error:  # noqa: BLE001 - fastavro raises whatever the bytes make it: counted, never a stop
             if not self.state.unreadable:
-                LOG.warning("unreadable row in %s at %s:%s: %s", message.topic(), message.partition(), message.offset(), error)
+                LOG.warning("unreadable row in %s at %s:%s: %r", message.topic(), message.partition(), message.offset(), error)
             self.state = replace(self.state, unreadable=self.state.unreadable + 1)
         else:
             self.board.upsert(shape, row, min(message.timestamp()[1], int(self._clock() * 1000)))

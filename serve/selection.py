@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 from serve.series import Catalog
 from serve.shape import Kpi, Shape
 
+GROUP = 10_000  # characters of a group in a URL: three values of 1 KiB, quoted
 LINES = 8  # groups in one chart: as many as there are colours that can be told apart
 NONE, EMPTY = "!", "*"  # a null and an empty group value in a URL, where quoting leaves neither bare
 
@@ -37,11 +38,11 @@ class Wish:
 def read_wish(arguments: Mapping[str, Sequence[bytes]]) -> Wish:
     """The wish in a URL query; what is too much or unreadable is left out."""
 
-    def texts(name: str, most: int) -> tuple[str, ...]:
-        return tuple(text for each in arguments.get(name, ())[:most] if (text := each.decode("utf-8", "replace")[:1000]))
+    def texts(name: str, most: int, longest: int = 1000) -> tuple[str, ...]:
+        return tuple(text for each in arguments.get(name, ())[:most] if (text := each.decode("utf-8", "replace")[:longest]))
 
     by = tuple(path for path in "".join(texts("by", 1)).split(",") if path)
-    groups = tuple(values for text in texts("group", LINES) if len(values := read_values(text)) == len(by))
+    groups = tuple(values for text in texts("group", LINES, GROUP) if len(values := read_values(text)) == len(by))
     return Wish("".join(texts("topic", 1)), "".join(texts("window", 1)), texts("kpi", 100), by, groups if by else ())
 
 

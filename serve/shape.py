@@ -4,6 +4,7 @@ Everything the dashboard knows of a KPI is written here, by the flow that made i
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,6 +12,8 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 Value = float | str | None
+LABEL = 80  # characters of a group value
+ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Group(NamedTuple):
@@ -87,14 +90,15 @@ def plain(text: str) -> dict[str, Any]:
 def read_row(shape: Shape, value: Mapping[str, object]) -> Row:
     """A decoded value as a row. Raises KeyError or ValueError for one that is not what its schema promised."""
     by = tuple(path for path in str(value["group_by"]).split(",") if path)
-    group = Group(by, tuple(_text(value.get(shape.fields.get(path, path))) for path in by))
+    own = (value.get(shape.fields.get(path, path)) for path in by)
+    group = Group(by, tuple(None if it is None else str(it) for it in own))  # whole: two long ones may differ only at their end
     start_ms, end_ms, events, revision = (_integer(value[name]) for name in ("window_start", "window_end", "events", "revision"))
     values = tuple(shown(value.get(kpi.name)) for kpi in shape.kpis)
     return Row(group, start_ms, end_ms, events, revision, bool(value["final"]), _text(value.get("closed_by")), values)
 
 
 def shown(value: object) -> Value:
-    """A KPI's value as it is shown: what can be drawn is a float, anything else text; None where there is none.
+    """A KPI's value as it is shown: what can be drawn is a float, anything else visible text; None where there is none.
 
     >>> shown(Decimal("1.50")), shown(True), shown(float("nan")), shown("Berlin")
     (1.5, 1.0, None, 'Berlin')
@@ -102,16 +106,29 @@ def shown(value: object) -> Value:
     if isinstance(value, int | float | Decimal):
         number = float(value)
         return number if isfinite(number) else None
-    return _text(value)
+    return visible(text) if (text := _text(value)) else text
+
+
+def visible(text: str) -> str:
+    r"""Text in which nothing acts on what stands around it: control characters, line ends and marks of direction are spelled out.
+
+    >>> print(visible("a\nb\0"), visible("\u202e"))
+    a\nb\x00 \u202e
+    """
+    return ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def label(values: Sequence[str | None]) -> str:
-    """A group's values for people.
+    """A group's values for people; of a long one its beginning and its end, where its hash is.
 
-    >>> label(["DE", None]), label([])
-    ('DE · none', 'total')
+    >>> label(["DE", None]), label([]), len(label(["x" * 1_000]))
+    ('DE · none', 'total', 81)
     """
-    return " · ".join("none" if value is None else value or "(empty)" for value in values) or "total"
+    return " · ".join("none" if value is None else _short(visible(value)) or "(empty)" for value in values) or "total"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LABEL else f"{text[: LABEL - 10]}…{text[-10:]}"
 
 
 def _text(value: object) -> str | None:

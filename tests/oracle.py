@@ -6,7 +6,9 @@ The words are those of docs/time.md; tests/test_oracle.py holds it by hand-worke
 The order inside a step: partitions join, messages are judged, ends are seen, idle partitions promise, the watermark moves, windows close.
 """
 
+import hashlib
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +19,8 @@ NEVER = -(2**80)
 """The watermark of a partition not heard of yet: minus infinity, in ms."""
 
 YEAR_10000_MS = 253_402_300_800_000
+OTHER = "__other__"
+KIB = 1024
 
 Event = Mapping[str, object]
 
@@ -63,6 +67,8 @@ class Spec:
     max_future_ms: int = 300_000
     group_sets: tuple[tuple[str, ...], ...] = ((),)
     where: Callable[[Event], bool | None] | None = None
+    max_groups: int = 10_000  # of a window and group set that have rows of their own
+    shards: int = 1  # they share the limit
 
     @property
     def slice_ms(self) -> int:
@@ -79,7 +85,7 @@ class Fate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run."""
+    """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run, but for the rest."""
 
     size_ms: int
     start_ms: int
@@ -96,6 +102,14 @@ class Row:
         """Whether its window has closed."""
         return self.closed_step is not None
 
+    @property
+    def rest(self) -> bool:
+        """Whether it is of the groups over the limit."""
+        return _is_rest(self.group)
+
+
+Place = tuple[int, int, tuple[str, ...], tuple[str | None, ...]]  # size, start, group set, group
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -105,6 +119,7 @@ class Outcome:
     watermarks: list[int | None] = field(default_factory=list)  # W after each step; None: minus infinity
     finals: list[Row] = field(default_factory=list)
     open: list[Row] = field(default_factory=list)
+    over: set[Place] = field(default_factory=set)  # windows and groups that ended in the rest: they may have had provisional rows
 
 
 @dataclass(slots=True)
@@ -214,19 +229,60 @@ def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
         data_watermark = max(data_watermark, min(p.data for p in partitions.values()))
         history.append((floor(watermark, spec.slice_ms), floor(data_watermark, spec.slice_ms)))
         outcome.watermarks.append(None if watermark == NEVER else watermark)
-    for row in _rows(spec, folded, history):
+    windows = _windows(spec, folded)
+    outcome.over = _over(spec, windows)
+    for row in _rows(spec, _limited(windows, outcome.over), history):
         (outcome.finals if row.final else outcome.open).append(row)
     return outcome
 
 
-def _rows(spec: Spec, folded: Iterable[_Folded], history: Sequence[tuple[int, int]]) -> Iterable[Row]:
-    """Every row of every window: all its events at once, each window closed at the first step with end <= C."""
-    windows: dict[tuple[int, int, tuple[str, ...], tuple[str | None, ...]], list[_Folded]] = {}
+def _windows(spec: Spec, folded: Iterable[_Folded]) -> dict[Place, list[_Folded]]:
+    """The events of every window and group, as if there were no limit."""
+    windows: dict[Place, list[_Folded]] = {}
     for one in folded:
         for size_ms in spec.sizes_ms:
             for group_set in spec.group_sets:
                 group = tuple(_text(look_up(one.event, path)) for path in group_set)
                 windows.setdefault((size_ms, floor(one.time_ms, size_ms), group_set, group), []).append(one)
+    return windows
+
+
+def _is_rest(group: Sequence[str | None]) -> bool:
+    return bool(group) and all(value == OTHER for value in group)
+
+
+def _over(spec: Spec, windows: Iterable[Place]) -> set[Place]:
+    """Those beyond the limit: in each window and shard, all but the first by crc32 (then by value, null before any text)."""
+    shards: dict[tuple[object, ...], list[Place]] = {}
+    for place in windows:
+        size_ms, start_ms, group_set, group = place
+        if group_set and not _is_rest(group):
+            shards.setdefault((size_ms, start_ms, group_set, _crc32(group) % spec.shards), []).append(place)
+    kept = max(1, spec.max_groups // spec.shards)
+    return {place for places in shards.values() for place in sorted(places, key=lambda place: _order(place[3]))[kept:]}
+
+
+def _limited(windows: Mapping[Place, list[_Folded]], over: set[Place]) -> dict[Place, list[_Folded]]:
+    """Events of groups over the limit as one group more, which those join that have its name."""
+    limited: dict[Place, list[_Folded]] = {}
+    for place, members in windows.items():
+        size_ms, start_ms, group_set, group = place
+        to = (size_ms, start_ms, group_set, (OTHER,) * len(group)) if place in over else place
+        limited.setdefault(to, []).extend(members)
+    return limited
+
+
+def _crc32(group: Sequence[str | None]) -> int:
+    """Of the values in UTF-8 with a unit separator between them, null spelled as NUL."""
+    return zlib.crc32(b"\x1f".join(b"\0" if value is None else value.encode() for value in group))
+
+
+def _order(group: Sequence[str | None]) -> tuple[object, ...]:
+    return (_crc32(group), *((value is not None, (value or "").encode()) for value in group))
+
+
+def _rows(spec: Spec, windows: Mapping[Place, Sequence[_Folded]], history: Sequence[tuple[int, int]]) -> Iterable[Row]:
+    """Every row of every window: all its events at once, each window closed at the first step with end <= C."""
     for (size_ms, start_ms, group_set, group), members in windows.items():
         end_ms = start_ms + size_ms
         closed_step = next((n for n, (closed_ms, _) in enumerate(history) if end_ms <= closed_ms), None)
@@ -243,10 +299,14 @@ def _rows(spec: Spec, folded: Iterable[_Folded], history: Sequence[tuple[int, in
 
 
 def _text(value: object) -> str | None:
-    """A group value as the key spells it; null stays null, so that it is a group of its own."""
+    """A group value as the key spells it; null stays null, so that it is a group of its own. Over 1 KiB: cut, with a hash of the whole."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return None if value is None else str(value)
+    if value is None or len(str(value).encode()) <= KIB:
+        return None if value is None else str(value)
+    text = str(value)
+    head = max((text[:n] for n in range(KIB + 1) if len(text[:n].encode()) <= KIB), key=len)
+    return head + "…" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _value(value: object) -> Value:

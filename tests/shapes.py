@@ -56,7 +56,9 @@ PROFILES: Mapping[str, Draw] = {
     "wild": lambda rnd: rnd.choice((-1, 1)) * 10 ** rnd.uniform(-30, 30),
 }
 NOT_FINITE = (math.nan, math.inf, -math.inf)
-TEXTS = ("", "a", "b", "TEST", "Ünï", 'say "x"', "line\nbreak", "null", " ")
+LONG = "ü" * 500 + "€" * 50  # 1,150 bytes; the 1,024th is in the middle of a character
+EDGES = ("\0", "\x1f", "\u202e<script>", "__other__", LONG + "1", LONG + "2")
+TEXTS = ("", "a", "b", "TEST", "Ünï", 'say "x"', "line\nbreak", "null", " ", *EDGES)
 SYMBOLS = ("WEB", "APP", "SHOP")
 
 

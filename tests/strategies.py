@@ -161,6 +161,7 @@ def _specs(draw: st.DrawFn, time: Time, fields: Sequence[Column], habit: Habit) 
         max_future_ms=draw(st.sampled_from([0, 1000, 60_000, 300_000])),
         group_sets=tuple(draw(st.lists(st.sampled_from(group_sets), min_size=1, max_size=3, unique=True))),
         where=draw(st.sampled_from([None, None, *(w for w in WHERES if w.path in paths)])),
+        max_groups=draw(st.sampled_from([10_000, 10_000, 1, 2, 3, 5, 8])),
     )
 
 

@@ -53,6 +53,10 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ("[topics.t]\nby = [[], []]", "topics.t.by", "[]", "want"),
         ("[topics.t]\nby = [['a', 'a']]", "topics.t.by", "'a'", "want"),
         ("[topics.t.kpis]\nx = { sum = 3 }", "topics.t.kpis.x", "3", "want"),
+        ("[topics.t]\ngroups = 0", "topics.t.groups", "0", "a whole number from 1 to 10000000"),
+        ("[defaults]\ngroups = 10_000_001", "defaults.groups", "10000001", "a whole number from 1"),
+        ("[defaults]\ngroups = true", "defaults.groups", "True", "a whole number"),
+        ("[defaults]\ngroups = 1.5", "defaults.groups", "1.5", "a whole number"),
         ("[topics.t]\ntime = 5", "topics.t.time", "5", "want"),
         ("[topics]\nt = 5", "topics.t", "5", "want"),
         ("defaults = 5", "defaults", "5", "want"),
@@ -197,14 +201,15 @@ def test_a_topic_is_declared_by_its_name_else_by_the_first_pattern_else_by_the_d
 
 
 def test_a_table_says_only_what_it_says() -> None:
-    declared = parse("[defaults]\nlateness = '1s'\nidle = '2s'\nmax_future = '3s'\nstart = 'latest'\n[topics.t]\nidle = '7s'")
+    declared = parse("[defaults]\nlateness = '1s'\nidle = '2s'\nmax_future = '3s'\ngroups = 5\nstart = 'latest'\n[topics.t]\nidle = '7s'")
 
     said = declared.of("t")
 
-    assert (said.lateness, said.idle, said.max_future, said.start, said.windows) == (
+    assert (said.lateness, said.idle, said.max_future, said.groups, said.start, said.windows) == (
         1_000,
         7_000,
         3_000,
+        5,
         "latest",
         (10_000, 60_000, 300_000),
     )

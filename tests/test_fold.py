@@ -337,7 +337,7 @@ def test_what_was_over_the_limit_is_told_next_time_and_each_group_once(monkeypat
 
 
 def test_finals_know_no_limit() -> None:
-    made = replace(BY, update_ms=1)
+    made = replace(BY, update_ms=1, max_groups=100_000)
     rows = [(1_000, str(group)) for group in range(6_000)]
 
     assert len(finals(Fold(8).take([partial(made, rows, 10_000)]).rows)) == 6_000

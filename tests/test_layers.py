@@ -17,8 +17,8 @@ LAYERS = (
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},
-    {"wire", "batches", "columns", "cursor", "message", "slices", "windows", "aggregates", "watermark"},
-    {"fold"},
+    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "windows", "aggregates", "watermark"},
+    {"fold", "rest"},
     {"records", "encoder"},
     {"intake"},  # batches to events and records set aside
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
@@ -38,9 +38,11 @@ FLOWS_MAY_IMPORT = {
         "columns",
         "intake",
         "slices",
+        "limit",
         "windows",
         "aggregates",
         "fold",
+        "rest",
         "records",
         "encoder",
     },

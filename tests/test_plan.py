@@ -256,6 +256,8 @@ def test_the_fingerprint_stays_while_the_meaning_stays(same: str) -> None:
         SAID.replace('"1m"', '"2m"'),
         SAID.replace("[defaults]", '[defaults]\nlateness = "11s"'),
         SAID.replace("[topics.t]", '[topics.t]\nidle = "1s"'),
+        SAID.replace("[topics.t]", "[topics.t]\ngroups = 9_999"),
+        SAID.replace("[defaults]", "[defaults]\ngroups = 9_999"),
         SAID.replace("[topics.t]", '[topics.t]\nupdate = "off"'),
         SAID.replace("[defaults]", '[defaults]\nupdate = "off"'),
         SAID.replace("[topics.t]", '[topics.t]\nwhere = "a > 1"'),

@@ -198,6 +198,19 @@ def test_the_same_group_and_window_always_has_the_same_key() -> None:
     assert first == second
 
 
+ACTING = ("a\nb", "\0", 'say "x"', "<script>alert(1)</script>", "\u202egnp.exe", "\u200f", "\x1f", "'; --", "x" * 1_024)
+
+
+@pytest.mark.parametrize("text", ACTING)
+def test_a_group_value_is_in_key_and_value_as_it_came(text: str) -> None:
+    """Escaping is the reader's."""
+    rows = closed(READY, [(1_000, text, "c", None, 1, None, None, None, None, None)])
+    (record,) = encode(rows[0])
+    parts = parsed(READY)
+
+    assert [read(part, message)["address_country"] for part, message in zip(parts, (record.key, record.value), strict=True)] == [text] * 2
+
+
 def test_windows_far_from_today_can_be_written() -> None:
     for time_ms in (0, 253_402_300_700_000):
         rows = Fold(1).take([partial(READY, [(time_ms, None, "c", None, 1, None, None, None, None, None)], 253_402_300_900_000)]).rows

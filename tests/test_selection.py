@@ -33,6 +33,12 @@ def test_what_is_written_into_the_address_is_read_back(wish: Wish) -> None:
     assert read_wish({name: [text.encode() for text in texts] for name, texts in query.items()}) == wish
 
 
+def test_groups_as_long_as_a_record_has_them_are_read_back() -> None:
+    wish = Wish("t", by=("a", "b", "c"), groups=(("ü" * 530, "€" * 350, "x" * 1_057),))
+    query = parse_qs(wish.query(), keep_blank_values=True)
+    assert read_wish({name: [text.encode() for text in texts] for name, texts in query.items()}) == wish
+
+
 @given(st.dictionaries(st.sampled_from(["topic", "window", "kpi", "by", "group"]), st.lists(st.binary(max_size=50), max_size=20)))
 def test_no_address_breaks_the_page(arguments: dict[str, list[bytes]]) -> None:
     wish = read_wish(arguments)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from serve import shape
-from serve.shape import Group, Kpi, Shape, plain, read_row, read_shape
+from serve.shape import Group, Kpi, Shape, label, plain, read_row, read_shape, shown
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 TEXT = json.dumps(
@@ -63,6 +63,28 @@ def test_a_row_names_its_group_by_paths_and_its_values_in_the_order_of_the_shape
 def test_a_row_that_breaks_its_promise_is_refused(broken: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="want an integer"):
         read_row(SHAPE, VALUE | broken)
+
+
+def test_long_groups_that_differ_only_at_their_end_are_two_and_their_labels_differ() -> None:
+    groups = [read_row(SHAPE, {**VALUE, "address_country": "x" * 1_024 + end}).group for end in ("…1", "…2")]
+
+    assert groups[0] != groups[1]
+    assert {len(label(group.values)) for group in groups} == {81}
+    assert label(groups[0].values) != label(groups[1].values)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\0", "\u202egnp.exe", "\u2066x", "\u200f", "\u2028", "\x1b[31m", "\x85"])
+def test_nothing_that_acts_on_its_neighbours_is_shown(text: str) -> None:
+    for said in (label([text]), shown(text)):
+        assert isinstance(said, str)
+        assert said.isprintable()
+        assert said.isascii()
+        assert "\\" in said
+
+
+def test_letters_of_every_script_are_shown_as_they_are() -> None:
+    for text in ("Ünï", "שלום", "a\u200cb", "日本", "👩\u200d🚀", "\\n"):
+        assert label([text]) == shown(text) == text
 
 
 def test_only_the_bounds_of_a_window_are_read_as_bare_integers() -> None:
