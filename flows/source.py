@@ -25,7 +25,7 @@ from flows.reader import Duty, Emission, read_topics
 from flows.records import Barrier
 from flows.services import Services
 from flows.slices import Events
-from flows.stop import MISMATCH, REFUSED, Stop, leave
+from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 
 LOG = logging.getLogger(__name__)
 READERS = 4
@@ -59,7 +59,7 @@ class KafkaSource(FixedPartitionedSource[Item, State]):
                 Stop(
                     MISMATCH,
                     "the recovery directory belongs to another declaration (kpi.toml, KPI_WINDOWS) or version: bring that back, "
-                    "or start with an empty recovery directory and another KPI_FLOW_ID",
+                    f"or begin anew: {BEGIN_ANEW}",
                 )
             )
         return Reader(int(for_part.removeprefix("reader-")), state["topics"], self)

@@ -164,7 +164,7 @@ def test_a_copy_that_another_life_went_on_with_stops_the_flow(log: Log) -> None:
 def test_a_refusal_says_the_way_on_and_writes_nothing(log: Log) -> None:
     Life(log).epoch().epoch()
     before = list(log.rows), log.marker
-    with pytest.raises(Stop, match="begin anew with another KPI_FLOW_ID and an empty recovery directory"):
+    with pytest.raises(Stop, match="begin anew: `make reset`"):
         Life(log)
     assert (log.rows, log.marker) == before
 
