@@ -71,6 +71,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
         durable=directory is not None,
         fingerprint=fingerprint(declaration),
         stopping=stopping,
+        ticks=_given(environ).snapshot_interval == 0,
     )
     return kpi_flow(source, KafkaSink(where.librdkafka(), flow_id, durable=directory is not None, parts=SINK_PARTS), SINK_PARTS)
 
@@ -80,6 +81,7 @@ def _given(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-r", "--recovery-directory", type=Path, default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
     parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID", "0"))
+    parser.add_argument("-s", "--snapshot-interval", type=int, default=environ.get("BYTEWAX_SNAPSHOT_INTERVAL"))
     given, _ = parser.parse_known_args(arguments)
     return given
 

@@ -32,6 +32,7 @@ READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 1
 PAUSE = timedelta(milliseconds=5)
+TICK_S = 0.2
 
 Item = Events | tuple[str, Any]
 State = dict[str, Any]
@@ -39,13 +40,17 @@ State = dict[str, Any]
 
 @dataclass
 class KafkaSource(FixedPartitionedSource[Item, State]):
-    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to."""
+    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to.
+
+    `ticks`: each call of next_batch is an epoch (-s 0), at the same times in all workers. Otherwise the epochs of several workers drift.
+    """
 
     services: Services
     sink_parts: int
     durable: bool
     fingerprint: str
     stopping: threading.Event = field(default_factory=threading.Event)
+    ticks: bool = False
 
     def list_parts(self) -> list[str]:
         """`reader-00` to `reader-03`, whatever topics there are: a part that vanished would make every resume fail."""
@@ -104,19 +109,24 @@ class Reader(StatefulSourcePartition[Item, State]):
         if self.source.stopping.is_set():
             raise StopIteration
         items: list[Item] = self._barriers()
-        try:
-            emission = self.queue.get_nowait()
-        except queue.Empty:
-            return items
-        if isinstance(emission, ConfigError):
-            leave(Stop(REFUSED, f"kpi: {emission}"))
-        if isinstance(emission, BaseException):
-            raise emission
-        self._remember(emission)
-        return items + emission.items
+        for _ in range(AHEAD if self.source.ticks else 1):
+            try:
+                emission = self.queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(emission, ConfigError):
+                leave(Stop(REFUSED, f"kpi: {emission}"))
+            if isinstance(emission, BaseException):
+                raise emission
+            self._remember(emission)
+            items += emission.items
+        return items
 
     def next_awake(self) -> datetime | None:
-        """At once while there is something to pop; else soon."""
+        """At once while there is something to pop, else soon; with ticks, at the next one."""
+        if self.source.ticks:
+            now_s = time.time()
+            return datetime.fromtimestamp((now_s // TICK_S + 1) * TICK_S, UTC)
         return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
 
     def snapshot(self) -> State:

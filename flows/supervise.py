@@ -27,10 +27,6 @@ from flows.errors import ConfigError
 from flows.stop import AWAY, FENCED, FULL, LOCKED, MISMATCH, REFUSED, Stop
 
 DIRECTORY = ".kpi/recovery"
-EPOCH_S = 1  # several workers too: rows are as young as one worker's (docs/decisions/0011-supervisor.md)
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-HEALTHY_S = 60.0  # a flow that ran so long begins anew with the shortest pause
-GRACE_S = 30.0  # for the last snapshot; what was not in it is computed again
 KILL_S = 10.0
 TURN_S = 0.1
 KEEP_BYTES = 8_192
@@ -51,11 +47,16 @@ if os.getppid() == int(sys.argv[1]):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run: `workers` threads in each of `processes`, on one recovery directory."""
+    """What to run: `workers` threads in each of `processes`, on one recovery directory; and how patient to be."""
 
     directory: Path
-    workers: int
-    processes: int
+    workers: int = 1
+    processes: int = 1
+    program: tuple[str, ...] = ("-m", "bytewax.run", "flows.kpi")
+    first_pause_s: float = 1.0
+    longest_pause_s: float = 60.0
+    healthy_s: float = 60.0  # a flow that ran so long begins anew with the shortest pause
+    grace_s: float = 30.0  # for the last snapshot; what was not in it is computed again
 
 
 class End(NamedTuple):
@@ -123,6 +124,7 @@ class Flow:
 
     workers: list[Worker]
     asked: Asked
+    grace_s: float
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self) -> End:
@@ -151,15 +153,17 @@ class Flow:
             if len(ended) == len(self.workers):
                 return End(0, "it has ended", again=False)
             if self.asked.times > heard and not passed_on:
-                passed_on, deadline_s = True, time.monotonic() + GRACE_S
+                passed_on, deadline_s = True, time.monotonic() + self.grace_s
                 for worker in self.workers:
                     worker.signal(signal.SIGTERM)
             elif self.asked.times > heard + 1:
                 return End(128 + self.asked.number, "asked twice: killed; the next start goes on from the last snapshot", again=False)
             if ended and deadline_s == float("inf"):
-                deadline_s = time.monotonic() + GRACE_S
+                deadline_s = time.monotonic() + self.grace_s
             if time.monotonic() > deadline_s:
-                return End(1, f"no last snapshot within {GRACE_S:.0f} s: killed; the next start goes on from the one before", again=False)
+                return End(
+                    1, f"no last snapshot within {self.grace_s:.0f} s: killed; the next start goes on from the one before", again=False
+                )
 
     def _turn(self) -> None:
         for key, _ in self.selector.select(TURN_S):
@@ -183,7 +187,7 @@ class Flow:
 def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> int:
     """Run the flow until it ends for good: its exit code."""
     recovery.make(settings.directory)
-    pause_s, starts = FIRST_PAUSE_S, 0
+    pause_s, starts = settings.first_pause_s, 0
     with recovery.lock_supervisor(settings.directory):
         while True:
             started_s, starts = time.monotonic(), starts + 1
@@ -197,12 +201,12 @@ def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> i
             if not end.again or asked.times:
                 say(f"the flow is over: {end.why}")
                 return end.code
-            if time.monotonic() - started_s >= HEALTHY_S:
-                pause_s = FIRST_PAUSE_S
-            say(f"{end.why}; start {starts + 1} in {pause_s:.0f} s")
+            if time.monotonic() - started_s >= settings.healthy_s:
+                pause_s = settings.first_pause_s
+            say(f"{end.why}; start {starts + 1} in {pause_s:g} s")
             if not _pause(pause_s, asked):
                 return 0
-            pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+            pause_s = min(settings.longest_pause_s, 2 * pause_s)
 
 
 def _once(settings: Settings, environ: Mapping[str, str], asked: Asked) -> End:
@@ -222,13 +226,13 @@ def _once(settings: Settings, environ: Mapping[str, str], asked: Asked) -> End:
     shape = f"{settings.processes} {'processes' if several else 'process'} of {settings.workers} {_plural('worker', settings.workers)}"
     pids = ", ".join(str(worker.process.pid) for worker in workers)
     say(f"started {shape}, recovery directory {settings.directory}, process {pids}")
-    return Flow(workers, asked).run()
+    return Flow(workers, asked, settings.grace_s).run()
 
 
 def _commands(settings: Settings) -> list[list[str]]:
     """The arguments of Python for each process."""
-    command = ["-m", "bytewax.run", "flows.kpi", "-r", str(settings.directory), "-s", str(EPOCH_S), "-b", "0"]
-    command += ["-w", str(settings.workers)]
+    epoch_s = "1" if settings.workers * settings.processes == 1 else "0"  # several workers take every epoch as one tick
+    command = [*settings.program, "-r", str(settings.directory), "-s", epoch_s, "-b", "0", "-w", str(settings.workers)]
     if settings.processes == 1:
         return [command]
     addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(settings.processes))
