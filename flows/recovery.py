@@ -14,7 +14,7 @@ from flows.errors import ConfigError
 from flows.stop import FULL, LOCKED, Stop
 
 PARTS = 4  # so many workers can write it side by side, also after a later change: 32 KB each, made in 35 ms
-PROBE_BYTES = 65_536
+PROBE_BYTES = 2**20  # SQLite wants room for a journal beside what it writes
 MAKING = ".making"  # is there while parts are made: nothing has used them yet
 
 
@@ -72,10 +72,15 @@ def check(directory: Path) -> None:
 def unusable(directory: Path, error: OSError) -> ConfigError | Stop:
     """What to say of a directory that the system refuses: a full disk may be mended while we wait, all else is for a person."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        disk = shutil.disk_usage(directory)
-        free = f"{disk.free / 2**20:.1f} of {disk.total / 2**20:.0f} MiB are free"
-        return Stop(FULL, f"{directory}: the disk of the recovery directory is full ({free}); make room, and the flow goes on where it was")
+        return full(directory)
     return ConfigError(f"-r: got {directory}, want a directory that can be written to ({error.strerror})")
+
+
+def full(directory: Path) -> Stop:
+    """What to say of a directory whose disk is full."""
+    disk = shutil.disk_usage(directory)
+    free = f"{disk.free / 2**20:.1f} of {disk.total / 2**20:.0f} MiB are free"
+    return Stop(FULL, f"{directory}: the disk of the recovery directory is full ({free}); make room, and the flow goes on where it was")
 
 
 def has_parts(directory: Path) -> bool:

@@ -30,6 +30,7 @@ DIRECTORY = ".kpi/recovery"
 KILL_S = 10.0
 TURN_S = 0.1
 KEEP_BYTES = 8_192
+DISK_FULL = "database or disk is full"  # SQLite's words, at the end of the engine's panic
 MOST = 64  # threads, or processes
 PORTS = range(20_000, 32_000)  # below the system's own: else a client's connection may be given one of them
 FINAL = {FENCED: "FENCED", LOCKED: "LOCKED", MISMATCH: "MISMATCH", REFUSED: "REFUSED"}
@@ -111,8 +112,10 @@ class Worker:
             return End(code, FINAL[code], again=False)
         if code == 1 and last.startswith("kpi: "):
             return End(code, "its configuration cannot be used", again=False)
-        if code in {AWAY, FULL}:
-            return End(code, "Kafka is away" if code == AWAY else "the disk of the recovery directory is full", again=True)
+        if code == AWAY:
+            return End(code, "Kafka is away", again=True)
+        if code == FULL or DISK_FULL in last:
+            return End(FULL, "the disk is full", again=True)
         if code < 0:
             return End(128 - code, f"it was ended by {signal.Signals(-code).name}", again=True)
         return End(code, f"it ended with exit code {code} ({last[:200]})", again=True)
@@ -196,13 +199,14 @@ def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> i
             except Stop as stop:
                 if stop.code != FULL:
                     raise
-                say(str(stop))
-                end = End(FULL, "the disk of the recovery directory is full", again=True)
+                end = End(FULL, "the disk is full", again=True)
             if not end.again or asked.times:
                 say(f"the flow is over: {end.why}")
                 return end.code
             if time.monotonic() - started_s >= settings.healthy_s:
                 pause_s = settings.first_pause_s
+            if end.code == FULL:
+                say(str(recovery.full(settings.directory)))
             say(f"{end.why}; start {starts + 1} in {pause_s:g} s")
             if not _pause(pause_s, asked):
                 return 0
