@@ -57,7 +57,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
     admin = topics.administrator(where.librdkafka())
     registry = Registry(*where.registry())
     planner = Planner(declaration, registry, admin, SINK_PARTS)
-    stopping = _stop_on_signals()
+    stopping = _stop_on_signals(durable=directory is not None)
     _metrics(environ)
     if directory is None:
         LOG.warning("no recovery directory (-r): at-least-once; rows go out at once, and each start reads from `start` again")
@@ -102,14 +102,14 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
     return directory
 
 
-def _stop_on_signals() -> threading.Event:
-    """SIGTERM and Ctrl-C let the readers end: the engine then writes a last snapshot and leaves with exit code 0."""
+def _stop_on_signals(*, durable: bool) -> threading.Event:
+    """SIGTERM and Ctrl-C let the readers end: the engine then writes a last snapshot, where it has a place for it, and leaves with code 0."""
     stopping = threading.Event()
 
     def stop(signal_number: int, _: object) -> None:
         if stopping.is_set():  # the second time: at once
             leave(Stop(128 + signal_number, "kpi: left at once; with a recovery directory the next start goes on from the last snapshot"))
-        LOG.info("%s: ending with a snapshot", signal.Signals(signal_number).name)
+        LOG.info("%s: ending%s", signal.Signals(signal_number).name, " with a snapshot" if durable else "")
         stopping.set()
 
     if threading.current_thread() is threading.main_thread():
@@ -130,12 +130,25 @@ def _metrics(environ: Mapping[str, str]) -> None:
 
 
 def _wait_for_cluster(planner: Planner, stopping: threading.Event) -> None:
-    """Until the flow's own topics exist. A cluster that is away is waited for."""
-    while True:
-        try:
-            return planner.ensure_own_topics()
-        except topics.Unreachable as error:
-            if stopping.is_set():
-                raise SystemExit(0) from None
-            LOG.warning("Kafka does not answer, trying again: %s", error)
-            time.sleep(RETRY_S)
+    """Until the flow's own topics exist. A cluster that is away is waited for, in a thread: the client's calls last for seconds."""
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        while True:
+            try:
+                planner.ensure_own_topics()
+            except topics.Unreachable as error:
+                LOG.warning("Kafka does not answer, trying again: %s", error)
+                time.sleep(RETRY_S)
+            except Exception as error:  # noqa: BLE001 - raised again below
+                return outcome.append(error)
+            else:
+                return outcome.append(None)
+
+    threading.Thread(target=ask, name="wait-for-cluster", daemon=True).start()
+    while not outcome:
+        if stopping.is_set():
+            leave(Stop(0, "kpi: ended before Kafka answered"))
+        time.sleep(0.05)
+    if outcome[0] is not None:
+        raise outcome[0]
