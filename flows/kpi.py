@@ -60,7 +60,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
     stopping = _stop_on_signals(durable=directory is not None)
     _metrics(environ)
     if directory is None:
-        LOG.warning("no recovery directory (-r): at-least-once; rows go out at once, and each start reads from `start` again")
+        LOG.warning("no recovery directory (-r; make flow has one): at-least-once, not exactly-once; each start reads from `start` again")
     else:
         LOG.info("exactly-once, recovery directory %s", directory)
     LOG.info("Kafka %s, registry %s", where.librdkafka()["bootstrap.servers"], where.registry()[0])
@@ -82,6 +82,7 @@ def _given(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -
     parser.add_argument("-r", "--recovery-directory", type=Path, default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
     parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID", "0"))
     parser.add_argument("-s", "--snapshot-interval", type=int, default=environ.get("BYTEWAX_SNAPSHOT_INTERVAL"))
+    parser.add_argument("-a", "--addresses", default=environ.get("BYTEWAX_ADDRESSES", ""))
     given, _ = parser.parse_known_args(arguments)
     return given
 
@@ -98,12 +99,13 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
         way_on = f"make flow, or: mkdir -p {directory} && python -m bytewax.recovery {directory} {recovery.PARTS}"
         raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with {way_on}")
     HELD.append(recovery.lock(directory, given.process_id))
+    recovery.check_others(directory, len(given.addresses.split(";")))
     recovery.check(directory)
     return directory
 
 
 def _stop_on_signals(*, durable: bool) -> threading.Event:
-    """SIGTERM and Ctrl-C let the readers end: the engine then writes a last snapshot, where it has a place for it, and leaves with code 0."""
+    """SIGTERM and Ctrl-C let the readers end: the engine writes a last snapshot, where it has a place for it, and leaves with code 0."""
     stopping = threading.Event()
 
     def stop(signal_number: int, _: object) -> None:

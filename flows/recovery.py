@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -33,6 +34,24 @@ def lock_all(directory: Path) -> ExitStack:
         for name in sorted({"supervisor", "process-0", *(file.stem for file in directory.glob("process-*.lock"))}):
             taken.enter_context(_hold(directory, name))
         return taken.pop_all()
+
+
+def check_others(directory: Path, processes: int) -> None:
+    """Raise Stop when a flow of more processes than ours still runs here: ours would not meet the locks of its last ones."""
+    for path in directory.glob("process-*.lock"):
+        if int(path.stem.removeprefix("process-")) >= processes:
+            _hold(directory, path.stem).close()
+
+
+def wait_for_processes(directory: Path, seconds: float) -> None:
+    """Return when no process of a flow is left, or after that long: one whose supervisor was killed needs a moment to die."""
+    deadline_s = time.monotonic() + seconds
+    while time.monotonic() < deadline_s:
+        try:
+            return check_others(directory, 0)
+        except Stop:
+            time.sleep(0.05)
+    return None
 
 
 def lock_supervisor(directory: Path) -> TextIO:

@@ -32,10 +32,19 @@ READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 1
 PAUSE = timedelta(milliseconds=5)
-TICK_S = 0.2
+TICK_MS = 200
 
 Item = Events | tuple[str, Any]
 State = dict[str, Any]
+
+
+def next_tick(now_s: float) -> datetime:
+    """The next multiple of TICK_MS: the same time in all workers.
+
+    >>> [next_tick(now_s).timestamp() for now_s in (1000.0, 1000.05, 1000.199, 1000.2)]
+    [1000.2, 1000.2, 1000.2, 1000.4]
+    """
+    return datetime.fromtimestamp((int(now_s * 1000) // TICK_MS + 1) * TICK_MS / 1000, UTC)
 
 
 @dataclass
@@ -125,8 +134,7 @@ class Reader(StatefulSourcePartition[Item, State]):
     def next_awake(self) -> datetime | None:
         """At once while there is something to pop, else soon; with ticks, at the next one."""
         if self.source.ticks:
-            now_s = time.time()
-            return datetime.fromtimestamp((now_s // TICK_S + 1) * TICK_S, UTC)
+            return next_tick(time.time())
         return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
 
     def snapshot(self) -> State:

@@ -192,6 +192,7 @@ def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> i
     recovery.make(settings.directory)
     pause_s, starts = settings.first_pause_s, 0
     with recovery.lock_supervisor(settings.directory):
+        recovery.wait_for_processes(settings.directory, KILL_S)
         while True:
             started_s, starts = time.monotonic(), starts + 1
             try:
