@@ -99,7 +99,7 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
         way_on = f"make flow, or: mkdir -p {directory} && python -m bytewax.recovery {directory} {recovery.PARTS}"
         raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with {way_on}")
     HELD.append(recovery.lock(directory, given.process_id))
-    recovery.check_others(directory, len(given.addresses.split(";")))
+    recovery.check_others(directory, max(len(given.addresses.split(";")), given.process_id + 1))
     recovery.check(directory)
     return directory
 
