@@ -65,7 +65,7 @@ class Supervised:
     def run(self, *program: str, **more: str) -> int:
         """The exit code of a program that ends by itself."""
         with self.running(*program, **more) as child:
-            return child.wait(60)
+            return child.wait(120)
 
     def reset(self, *arguments: str, **more: str) -> int:
         """The exit code of a reset."""
@@ -98,7 +98,7 @@ class Supervised:
 def end(child: "subprocess.Popen[bytes]") -> int:
     """SIGTERM and the exit code."""
     child.send_signal(signal.SIGTERM)
-    return child.wait(60)
+    return child.wait(120)
 
 
 def processes(child: "subprocess.Popen[bytes]") -> list[psutil.Process]:

@@ -13,6 +13,8 @@ from infra.embedded import Cluster
 from tests.integration.running import until
 from tests.integration.supervised import Supervised, end
 
+pytestmark = pytest.mark.timeout(600)  # several starts each, on a machine that others use too
+
 WAY_ON = "begin anew: `make reset`"
 
 
@@ -52,7 +54,6 @@ def fill(disk: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("workers", "count"), [("1", "1"), ("2", "1"), ("1", "2")])
 def test_a_disk_that_fills_up_stops_the_flow_by_name_and_it_goes_on_when_there_is_room(
     cluster: Cluster, tmp_path: Path, disk: Path, workers: str, count: str
@@ -60,13 +61,13 @@ def test_a_disk_that_fills_up_stops_the_flow_by_name_and_it_goes_on_when_there_i
     flow = Supervised(cluster, tmp_path, f"full{workers}{count}", directory=disk / "recovery")
     flow.send(5)
     with flow.running(KPI_WORKERS=workers, KPI_PROCESSES=count) as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         filling = fill(disk)
         flow.send(5)
-        until(lambda: f"{disk}/recovery: the disk of the recovery directory is full" in flow.log, 60, child)
-        until(lambda: flow.log.count("the disk is full; start") >= 2, 60, child)  # and again, after a longer pause
+        until(lambda: f"{disk}/recovery: the disk of the recovery directory is full" in flow.log, 120, child)
+        until(lambda: flow.log.count("the disk is full; start") >= 2, 120, child)  # and again, after a longer pause
         filling.unlink()
-        until(flow.complete, 90, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0
     assert flow.complete()
 
@@ -75,7 +76,7 @@ def test_a_disk_that_is_full_from_the_start_is_one_line_and_a_code_of_its_own(cl
     flow = Supervised(cluster, tmp_path, "fullstart", directory=disk / "recovery")
     flow.send(5)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0
     filling = fill(disk)
     assert flow.run("bytewax.run", "flows.kpi", "-r", str(flow.recovery), "-s", "1", "-b", "0") == 74
@@ -85,7 +86,7 @@ def test_a_disk_that_is_full_from_the_start_is_one_line_and_a_code_of_its_own(cl
     filling.unlink()
     flow.send(5)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0
     assert "Traceback" not in flow.log
 
@@ -150,10 +151,10 @@ def test_a_second_flow_on_the_same_directory_is_refused_and_harms_nothing(
     flow = Supervised(cluster, tmp_path, f"locked{len(program)}")
     flow.send(5)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert flow.run(*program) == 79
         flow.send(5)
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0
     assert f"{flow.recovery}: another flow" in flow.log
     assert "Traceback" not in flow.log
@@ -189,5 +190,5 @@ def run(flow: Supervised, seconds: int = 5) -> None:
     """Until all final rows of some more seconds are there."""
     flow.send(seconds)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0

@@ -16,12 +16,14 @@ from infra.embedded import Cluster
 from tests.integration.running import ROOT, until
 from tests.integration.supervised import Supervised, end
 
+pytestmark = pytest.mark.timeout(600)  # several starts each, on a machine that others use too
+
 
 def test_a_changed_declaration_is_told_then_reset_then_every_final_row_comes_once_more(cluster: Cluster, tmp_path: Path) -> None:
     flow = Supervised(cluster, tmp_path, "changed")
     flow.send(5)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert flow.reset("--yes") == 79  # not while a flow runs here
         assert end(child) == 0
     keys = flow.keys()
@@ -41,7 +43,7 @@ def test_a_changed_declaration_is_told_then_reset_then_every_final_row_comes_onc
     assert not flow.recovery.exists()
     assert len(list((tmp_path / "recovery.1").glob("part-*.sqlite3"))) == 4
     with flow.running() as child:
-        until(lambda: flow.complete(2), 60, child)
+        until(lambda: flow.complete(2), 120, child)
         assert end(child) == 0
     assert flow.keys() == keys
 
@@ -52,13 +54,13 @@ def test_no_directory_from_before_a_reset_can_go_on(cluster: Cluster, tmp_path: 
     if when == "after a commit":
         flow.send(5)
     with flow.running() as child:
-        until(lambda: flow.complete() if flow.sent else sink_states(flow.recovery) == {"0", "1"}, 60, child)
+        until(lambda: flow.complete() if flow.sent else sink_states(flow.recovery) == {"0", "1"}, 120, child)
         assert end(child) == 0
     shutil.copytree(flow.recovery, tmp_path / "old")
     if not flow.sent:
         flow.send(5)
         with flow.running() as child:
-            until(flow.complete, 60, child)
+            until(flow.complete, 120, child)
             assert end(child) == 0
     assert flow.reset("--yes") == 0
     shutil.copytree(tmp_path / "old", flow.recovery)
@@ -66,7 +68,7 @@ def test_no_directory_from_before_a_reset_can_go_on(cluster: Cluster, tmp_path: 
     assert flow.run() == 78  # before anything new has run
     shutil.rmtree(flow.recovery)
     with flow.running() as child:
-        until(lambda: flow.complete(2), 60, child)
+        until(lambda: flow.complete(2), 120, child)
         assert end(child) == 0
     shutil.rmtree(flow.recovery)
     shutil.copytree(tmp_path / "old", flow.recovery)
@@ -89,7 +91,7 @@ def test_a_flow_that_was_asleep_during_a_reset_leaves_when_it_wakes_up(cluster: 
         cwd=ROOT,
     )
     with flow.running(*program) as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         os.kill(child.pid, 19)
         assert flow.reset("--yes", BYTEWAX_RECOVERY_DIRECTORY=str(tmp_path / "elsewhere")) == 0
         flow.send(5)
@@ -104,13 +106,13 @@ def test_a_flow_that_never_ran_and_one_without_its_directory_can_be_reset_too(cl
     assert f"there is no {flow.recovery} to move aside" in flow.log
     flow.send(5)
     with flow.running() as child:
-        until(flow.complete, 60, child)
+        until(flow.complete, 120, child)
         assert end(child) == 0
     shutil.rmtree(flow.recovery)
     assert flow.run() == 78
     assert flow.reset("--yes") == 0
     with flow.running() as child:
-        until(lambda: flow.complete(2), 60, child)
+        until(lambda: flow.complete(2), 120, child)
         assert end(child) == 0
 
 
