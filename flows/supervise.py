@@ -131,7 +131,7 @@ class Flow:
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self) -> End:
-        """Until all have ended, by themselves or by us."""
+        """Until all have ended. When one has failed the others are killed: they hang, or would write a snapshot without it."""
         for worker in self.workers:
             self.selector.register(worker.stderr, selectors.EVENT_READ, worker)
         try:
@@ -150,7 +150,6 @@ class Flow:
             ended = [worker for worker in self.workers if worker.process.poll() is not None]
             failed = [worker for worker in ended if worker.process.returncode != 0]
             if failed:
-                self._kill()  # the others hang, or would write a snapshot without the one that has failed
                 ends = [worker.end() for worker in failed]
                 return next((end for end in ends if not end.again), ends[0])
             if len(ended) == len(self.workers):
