@@ -101,7 +101,7 @@ class Worker:
 
     def signal(self, number: int) -> None:
         """To its whole group, if it is still there."""
-        with suppress(ProcessLookupError):
+        if self.process.poll() is None:
             os.killpg(self.process.pid, number)
 
     def end(self) -> End:
@@ -143,22 +143,23 @@ class Flow:
                 worker.stderr.close()
 
     def _run(self) -> End:
-        heard, deadline_s = self.asked.times, float("inf")
-        passed_on = False
+        passed_on, deadline_s = False, float("inf")
         while True:
             self._turn()
             ended = [worker for worker in self.workers if worker.process.poll() is not None]
             failed = [worker for worker in ended if worker.process.returncode != 0]
+            if passed_on and any(worker.process.returncode == -signal.SIGTERM for worker in failed):
+                return End(0, "it has ended before it began", again=False)  # its own handler was not there yet
             if failed:
                 ends = [worker.end() for worker in failed]
                 return next((end for end in ends if not end.again), ends[0])
             if len(ended) == len(self.workers):
                 return End(0, "it has ended", again=False)
-            if self.asked.times > heard and not passed_on:
+            if self.asked.times > 0 and not passed_on:
                 passed_on, deadline_s = True, time.monotonic() + self.grace_s
                 for worker in self.workers:
                     worker.signal(signal.SIGTERM)
-            elif self.asked.times > heard + 1:
+            elif self.asked.times > 1:
                 return End(128 + self.asked.number, "asked twice: killed; the next start goes on from the last snapshot", again=False)
             if ended and deadline_s == float("inf"):
                 deadline_s = time.monotonic() + self.grace_s

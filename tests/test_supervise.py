@@ -117,6 +117,18 @@ def test_a_process_that_is_asked_to_end_is_asked_once_and_may_take_its_time(sett
     assert starts() == 1
 
 
+def test_a_flow_that_is_ended_before_it_has_begun_has_ended_well(settings: Settings) -> None:
+    asked = Asked()
+    thread = when(Path("runs").exists, lambda: asked(signal.SIGTERM, None))
+    assert running(settings, "time.sleep(60)", asked) == 0
+    thread.join()
+    assert starts() == 1
+
+
+def test_who_is_asked_before_it_has_started_anything_ends_it_all_the_same(settings: Settings) -> None:
+    assert running(settings, "time.sleep(60)", Asked(1, signal.SIGTERM)) == 0
+
+
 def test_who_does_not_end_in_time_is_killed_and_that_is_said(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
     asked = Asked()
     code = "signal.signal(15, signal.SIG_IGN); pathlib.Path('ready').touch()\nwhile True: time.sleep(0.1)"
