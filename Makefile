@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo test check fix bench lock clean
+.PHONY: help setup demo flow reset test check fix bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,12 @@ setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; 
 
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo
+
+flow: $(stamp) ## the KPI flow as in production: exactly-once, restarted after a crash, until Ctrl-C (KPI_WORKERS=1, KPI_PROCESSES=1)
+	@exec $(bin)/python -m flows.supervise
+
+reset: $(stamp) ## make the flow begin anew: says what that means, and asks (YES=1)
+	@YES=$(YES) exec $(bin)/python -m flows.supervise --reset
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download

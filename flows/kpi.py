@@ -16,13 +16,12 @@ from typing import TextIO
 import prometheus_client
 from bytewax.dataflow import Dataflow
 
-from flows import topics
+from flows import recovery, topics
 from flows.connection import connection
 from flows.declaration import read_declaration
 from flows.errors import ConfigError
 from flows.outputs import Planner
 from flows.plan import fingerprint
-from flows.recovery import lock
 from flows.registry import Registry
 from flows.services import Services
 from flows.sink import KafkaSink
@@ -50,7 +49,7 @@ def flow() -> Dataflow:
         leave(stop)
 
 
-def _flow(environ: Mapping[str, str], recovery: Path | None) -> Dataflow:
+def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
     declaration = read_declaration(environ)
     chosen = topics.choose(declaration.defaults.topics.include, declaration.defaults.topics.exclude)
     where = connection(environ)
@@ -58,48 +57,61 @@ def _flow(environ: Mapping[str, str], recovery: Path | None) -> Dataflow:
     admin = topics.administrator(where.librdkafka())
     registry = Registry(*where.registry())
     planner = Planner(declaration, registry, admin, SINK_PARTS)
-    stopping = _stop_on_signals()
+    stopping = _stop_on_signals(durable=directory is not None)
     _metrics(environ)
-    if recovery is None:
-        LOG.warning("no recovery directory (-r): at-least-once; rows go out at once, and each start reads from `start` again")
+    if directory is None:
+        LOG.warning("no recovery directory (-r; make flow has one): at-least-once, not exactly-once; each start reads from `start` again")
     else:
-        LOG.info("exactly-once, recovery directory %s", recovery)
+        LOG.info("exactly-once, recovery directory %s", directory)
     LOG.info("Kafka %s, registry %s", where.librdkafka()["bootstrap.servers"], where.registry()[0])
     _wait_for_cluster(planner, stopping)
     source = KafkaSource(
         Services(where.kafka_python(), admin, registry, planner, chosen),
         SINK_PARTS,
-        durable=recovery is not None,
+        durable=directory is not None,
         fingerprint=fingerprint(declaration),
         stopping=stopping,
+        ticks=_given(environ).snapshot_interval == 0,
     )
-    return kpi_flow(source, KafkaSink(where.librdkafka(), flow_id, durable=recovery is not None, parts=SINK_PARTS), SINK_PARTS)
+    return kpi_flow(source, KafkaSink(where.librdkafka(), flow_id, durable=directory is not None, parts=SINK_PARTS), SINK_PARTS)
+
+
+def _given(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What bytewax.run was given that concerns us too."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-r", "--recovery-directory", type=Path, default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
+    parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID", "0"))
+    parser.add_argument("-s", "--snapshot-interval", type=int, default=environ.get("BYTEWAX_SNAPSHOT_INTERVAL"))
+    parser.add_argument("-a", "--addresses", default=environ.get("BYTEWAX_ADDRESSES", ""))
+    given, _ = parser.parse_known_args(arguments)
+    return given
 
 
 def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -> Path | None:
     """The recovery directory that bytewax.run was given, locked for this process; None without one."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-r", "--recovery-directory", type=Path, default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
-    parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID", "0"))
-    given, _ = parser.parse_known_args(arguments)
+    given = _given(environ, arguments)
     if given.recovery_directory is None:
         return None
     directory = Path(given.recovery_directory)
-    if not list(directory.glob("part-*.sqlite3")):
-        way_on = f"mkdir -p {directory} && python -m bytewax.recovery {directory} 1"
-        raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with: {way_on}")
-    HELD.append(lock(directory, given.process_id))
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"-r: got {directory}, want a directory")
+    if not recovery.has_parts(directory):
+        way_on = f"make flow, or: mkdir -p {directory} && python -m bytewax.recovery {directory} {recovery.PARTS}"
+        raise ConfigError(f"-r: got {directory}, want a recovery directory; make one with {way_on}")
+    HELD.append(recovery.lock(directory, given.process_id))
+    recovery.check_others(directory, max(len(given.addresses.split(";")), given.process_id + 1))
+    recovery.check(directory)
     return directory
 
 
-def _stop_on_signals() -> threading.Event:
-    """SIGTERM and Ctrl-C let the readers end: the engine then writes a last snapshot and leaves with exit code 0."""
+def _stop_on_signals(*, durable: bool) -> threading.Event:
+    """SIGTERM and Ctrl-C let the readers end: the engine writes a last snapshot, where it has a place for it, and leaves with code 0."""
     stopping = threading.Event()
 
     def stop(signal_number: int, _: object) -> None:
         if stopping.is_set():  # the second time: at once
             leave(Stop(128 + signal_number, "kpi: left at once; with a recovery directory the next start goes on from the last snapshot"))
-        LOG.info("%s: ending with a snapshot", signal.Signals(signal_number).name)
+        LOG.info("%s: ending%s", signal.Signals(signal_number).name, " with a snapshot" if durable else "")
         stopping.set()
 
     if threading.current_thread() is threading.main_thread():
@@ -109,22 +121,36 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _metrics(environ: Mapping[str, str]) -> None:
+    """The metrics page; each process of several has its own, at the port and its process id."""
     port = environ.get("KPI_METRICS_PORT")
     if not port:
         return
     try:
-        prometheus_client.start_http_server(int(port), environ.get("KPI_METRICS_HOST", "127.0.0.1"))
+        prometheus_client.start_http_server(int(port) + _given(environ).process_id, environ.get("KPI_METRICS_HOST", "127.0.0.1"))
     except (ValueError, OverflowError, OSError) as error:
         raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a free port ({error})") from None
 
 
 def _wait_for_cluster(planner: Planner, stopping: threading.Event) -> None:
-    """Until the flow's own topics exist. A cluster that is away is waited for."""
-    while True:
-        try:
-            return planner.ensure_own_topics()
-        except topics.Unreachable as error:
-            if stopping.is_set():
-                raise SystemExit(0) from None
-            LOG.warning("Kafka does not answer, trying again: %s", error)
-            time.sleep(RETRY_S)
+    """Until the flow's own topics exist. A cluster that is away is waited for, in a thread: the client's calls last for seconds."""
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        while True:
+            try:
+                planner.ensure_own_topics()
+            except topics.Unreachable as error:
+                LOG.warning("Kafka does not answer, trying again: %s", error)
+                time.sleep(RETRY_S)
+            except Exception as error:  # noqa: BLE001 - raised again below
+                return outcome.append(error)
+            else:
+                return outcome.append(None)
+
+    threading.Thread(target=ask, name="wait-for-cluster", daemon=True).start()
+    while not outcome:
+        if stopping.is_set():
+            leave(Stop(0, "kpi: ended before Kafka answered"))
+        time.sleep(0.05)
+    if outcome[0] is not None:
+        raise outcome[0]

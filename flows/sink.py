@@ -20,7 +20,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from flows.delivery import Row, deliver
 from flows.edge import Edge, Marker
 from flows.records import Barrier, Record
-from flows.stop import MISMATCH, Stop, leave
+from flows.stop import BEGIN_ANEW, MISMATCH, Stop, leave
 from flows.transactions import Transactions
 
 Item: TypeAlias = list[Record] | Barrier
@@ -116,7 +116,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         if marker is None:
             wrong = self._committed[0] > 0 and "rows were committed, but their marker is lost with the topic that held it"
         elif fresh:
-            wrong = f"rows were committed up to {marker}, but the directory is empty: lost or replaced"
+            wrong = marker.sequence > 0 and f"rows were committed up to {marker}, but the directory is empty: lost or replaced"
         elif marker.lineage != self._lineage:
             wrong = f"{marker} is not of the lineage {self._lineage}: another directory, or two flows share an id"
         else:
@@ -125,16 +125,19 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
             raise Stop(
                 MISMATCH,
                 f"{self._edge.transactional_id}: marker and recovery directory do not belong together: {wrong}; "
-                "bring back the one that does, or begin anew with another KPI_FLOW_ID and an empty recovery directory",
+                f"bring back the one that does, or begin anew: {BEGIN_ANEW}",
             )
 
     def _claim(self) -> None:
-        """Commit what is pending; at the least write the marker again under our name, so that an older instance sees that it is over."""
+        """Commit what is pending; at the least write the marker again under our name, so that an older instance sees that it is over.
+
+        After a reset the marker says that nothing was committed: a fresh part puts its own lineage there, before its first snapshot.
+        """
         if self._pending:
             self._commit()
         marker = self._transactions.marker
         if marker is not None and marker.owner != self._run:
-            self._transactions.commit([], marker._replace(owner=self._run))
+            self._transactions.commit([], Marker(self._lineage, *self._committed, self._run))
 
     def _commit(self) -> None:
         """One transaction with every pending row above the marker."""

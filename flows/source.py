@@ -25,27 +25,41 @@ from flows.reader import Duty, Emission, read_topics
 from flows.records import Barrier
 from flows.services import Services
 from flows.slices import Events
-from flows.stop import MISMATCH, REFUSED, Stop, leave
+from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 
 LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 1
 PAUSE = timedelta(milliseconds=5)
+TICK_MS = 200
 
 Item = Events | tuple[str, Any]
 State = dict[str, Any]
 
 
+def next_tick(now_s: float) -> datetime:
+    """The next multiple of TICK_MS: the same time in all workers.
+
+    >>> [next_tick(now_s).timestamp() for now_s in (1000.0, 1000.05, 1000.199, 1000.2)]
+    [1000.2, 1000.2, 1000.2, 1000.4]
+    """
+    return datetime.fromtimestamp((int(now_s * 1000) // TICK_MS + 1) * TICK_MS / 1000, UTC)
+
+
 @dataclass
 class KafkaSource(FixedPartitionedSource[Item, State]):
-    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to."""
+    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to.
+
+    `ticks`: each call of next_batch is an epoch (-s 0), at the same times in all workers. Otherwise the epochs of several workers drift.
+    """
 
     services: Services
     sink_parts: int
     durable: bool
     fingerprint: str
     stopping: threading.Event = field(default_factory=threading.Event)
+    ticks: bool = False
 
     def list_parts(self) -> list[str]:
         """`reader-00` to `reader-03`, whatever topics there are: a part that vanished would make every resume fail."""
@@ -59,7 +73,7 @@ class KafkaSource(FixedPartitionedSource[Item, State]):
                 Stop(
                     MISMATCH,
                     "the recovery directory belongs to another declaration (kpi.toml, KPI_WINDOWS) or version: bring that back, "
-                    "or start with an empty recovery directory and another KPI_FLOW_ID",
+                    f"or begin anew: {BEGIN_ANEW}",
                 )
             )
         return Reader(int(for_part.removeprefix("reader-")), state["topics"], self)
@@ -104,19 +118,23 @@ class Reader(StatefulSourcePartition[Item, State]):
         if self.source.stopping.is_set():
             raise StopIteration
         items: list[Item] = self._barriers()
-        try:
-            emission = self.queue.get_nowait()
-        except queue.Empty:
-            return items
-        if isinstance(emission, ConfigError):
-            leave(Stop(REFUSED, f"kpi: {emission}"))
-        if isinstance(emission, BaseException):
-            raise emission
-        self._remember(emission)
-        return items + emission.items
+        for _ in range(AHEAD if self.source.ticks else 1):
+            try:
+                emission = self.queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(emission, ConfigError):
+                leave(Stop(REFUSED, f"kpi: {emission}"))
+            if isinstance(emission, BaseException):
+                raise emission
+            self._remember(emission)
+            items += emission.items
+        return items
 
     def next_awake(self) -> datetime | None:
-        """At once while there is something to pop; else soon."""
+        """At once while there is something to pop, else soon; with ticks, at the next one."""
+        if self.source.ticks:
+            return next_tick(time.time())
         return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
 
     def snapshot(self) -> State:

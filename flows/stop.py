@@ -4,11 +4,14 @@ import os
 import sys
 from typing import NoReturn
 
+FULL = 74  # the disk of the recovery directory is full: start again when there is room
 AWAY = 75  # Kafka took nothing for minutes: start again when it is back
 REFUSED = 76  # Kafka refuses this client for good: a setting or a right must change
 FENCED = 77  # another flow has taken over
 MISMATCH = 78  # marker and recovery directory do not belong together
 LOCKED = 79  # another process uses the recovery directory
+
+BEGIN_ANEW = "`make reset` says first what that means"
 
 
 class Stop(Exception):  # noqa: N818 - it is an order, not an error of the program

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from flows.delivery import Delivery, Failure, Row, Sight, lighten, wait
 from flows.edge import Edge, Marker
 from flows.records import PROGRESS
-from flows.stop import AWAY, FENCED, MISMATCH, REFUSED, Stop
+from flows.stop import AWAY, BEGIN_ANEW, FENCED, MISMATCH, REFUSED, Stop
 
 LOG = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Transactions:
             except KafkaException as raised:  # reading harms nothing: any error may be tried again
                 error = raised.args[0]
             if error.code() in UNKNOWN and self._clock() > known:
-                raise self._stop(MISMATCH, f"there is no {PROGRESS}[{self._edge.part}] ({error.str()})")
+                raise self._stop(MISMATCH, f"there is no {PROGRESS}[{self._edge.part}] ({error.str()}); begin anew: {BEGIN_ANEW}")
             self._be_patient(error)
             self._pause(0.2)
 

@@ -24,6 +24,8 @@ LAYERS = (
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
     {"source", "sink", "topology"},
     {"kpi", "simulate"},
+    {"reset"},
+    {"supervise"},  # the flow from outside
 )
 
 # Who may import what. Everything else in flows and serve must do without.
@@ -47,7 +49,7 @@ FLOWS_MAY_IMPORT = {
         "encoder",
     },
     "kafka": {"raw", "reader"},
-    "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate"},
+    "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate", "reset"},
 }
 SERVE_MAY_IMPORT = {
     "confluent_kafka": {"feed"},
@@ -150,7 +152,7 @@ def test_every_module_opens_with_what_it_is(module: str) -> None:
 
 def texts() -> Iterator[tuple[Path, str]]:
     """Every text file that a clone holds or that is about to be committed."""
-    made = {".git", ".venv", ".demo", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
+    made = {".git", ".venv", ".demo", ".kpi", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
     for file in sorted(ROOT.rglob("*")):
         if file.is_file() and not made & set(file.relative_to(ROOT).parts):
             try:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from flows.delivery import Row
+from flows.edge import Marker
 from flows.records import Barrier, Record
 from flows.sink import Direct, KafkaSink, State, WriteAhead
 from flows.stop import FENCED, MISMATCH, Stop
@@ -164,9 +165,44 @@ def test_a_copy_that_another_life_went_on_with_stops_the_flow(log: Log) -> None:
 def test_a_refusal_says_the_way_on_and_writes_nothing(log: Log) -> None:
     Life(log).epoch().epoch()
     before = list(log.rows), log.marker
-    with pytest.raises(Stop, match="begin anew with another KPI_FLOW_ID and an empty recovery directory"):
+    with pytest.raises(Stop, match="begin anew: `make reset`"):
         Life(log)
     assert (log.rows, log.marker) == before
+
+
+RESET = Marker("reset", 0, "", "reset")
+
+
+def test_after_a_reset_only_a_fresh_directory_may_start_and_it_may_be_killed_at_any_moment(log: Log) -> None:
+    Life(log).epoch().epoch()
+    log.marker = RESET
+    Life(log).epoch(durable=False)  # killed before its first snapshot was durable
+    durable = Life(log).epoch()  # killed before its rows were committed
+    rows = list(log.rows)
+    again = Life(log, durable.state)
+    again.epoch().part.write_batch([BARRIER])
+    assert log.rows == rows + durable.rows + again.rows
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_after_a_reset_no_directory_from_before_it_may_start(log: Log, commits: int) -> None:
+    old = Life(log)
+    for _ in range(commits):
+        old.epoch().part.write_batch([BARRIER])
+    old.epoch()
+    log.marker = RESET
+    assert refused(log, old.state) == "another directory"
+    Life(log)  # and not when a fresh one has started meanwhile either
+    assert refused(log, old.state) == "another directory"
+
+
+def test_a_part_that_slept_through_a_reset_is_fenced(log: Log) -> None:
+    old = Life(log).epoch()
+    Life(log)
+    log.marker = RESET
+    with pytest.raises(Stop) as caught:
+        old.epoch().epoch()
+    assert caught.value.code == FENCED
 
 
 def refused(log: Log, state: State | None) -> str:

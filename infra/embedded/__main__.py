@@ -45,13 +45,16 @@ def main() -> int:
 
 
 def run(command: list[str], started: Cluster) -> int:
-    """The command's exit code. Ctrl-C is the command's business; we wait for it."""
+    """The command's exit code, 128 and more when a signal ended it.
+
+    Ctrl-C reaches the command by itself, as it is in our process group, and is its own business; any other signal is passed on.
+    """
     process = subprocess.Popen(leashed(command), env={**os.environ, **started.environ})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        return process.wait()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: process.terminate())
+    code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def wait_for_ever(started: Cluster) -> int:

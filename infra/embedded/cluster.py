@@ -4,7 +4,7 @@ import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,33 +87,40 @@ class Cluster:
 
 
 @contextmanager
-def cluster(*, say: Say = say_to_stderr, home: Path | None = None, registry: bool = True, brokers: int = 1) -> Iterator[Cluster]:
+def cluster(
+    *,
+    say: Say = say_to_stderr,
+    home: Path | None = None,
+    registry: bool = True,
+    brokers: int = 1,
+    more: Mapping[str, object] | None = None,
+) -> Iterator[Cluster]:
     """Real Kafka and a real registry on free ports of 127.0.0.1, ended with the block.
 
     Data and logs live in `home`, which must be empty and is left as it is; without it in a directory that is removed at the end.
-    Raises PartError, with a line that says what to do.
+    `more` are settings of all brokers. Raises PartError, with a line that says what to do.
     """
     if home is None:
         with TemporaryDirectory(prefix="kpi-flow-", ignore_cleanup_errors=True) as directory:
-            yield from _running(Path(directory), say, registry=registry, brokers=brokers)
+            yield from _running(Path(directory), say, registry=registry, brokers=brokers, more=more or {})
     else:
-        yield from _running(home, say, registry=registry, brokers=brokers)
+        yield from _running(home, say, registry=registry, brokers=brokers, more=more or {})
 
 
-def _running(home: Path, say: Say, *, registry: bool, brokers: int) -> Iterator[Cluster]:
+def _running(home: Path, say: Say, *, registry: bool, brokers: int, more: Mapping[str, object]) -> Iterator[Cluster]:
     classpath = broker_classpath(say)
     unpacked = registry_directory(say) if registry else None
     members = [Broker(node, home, classpath) for node in range(1, brokers + 1)]
     whole = Cluster(members, Registry(home, unpacked) if unpacked else None)
     try:
-        _boot(whole, members, say)
+        _boot(whole, members, say, more)
         yield whole
     finally:
         for child in whole.children:
             child.kill()  # nobody will read these files again; a graceful end would only take seconds
 
 
-def _boot(whole: Cluster, members: list[Broker], say: Say) -> None:
+def _boot(whole: Cluster, members: list[Broker], say: Say, more: Mapping[str, object]) -> None:
     """Start all processes side by side, then wait for each of them."""
     started = time.monotonic()
     registry = whole._registry  # noqa: SLF001 - the same module
@@ -122,7 +129,7 @@ def _boot(whole: Cluster, members: list[Broker], say: Say) -> None:
         registry.start()
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     with ThreadPoolExecutor(len(members)) as pool:
-        list(pool.map(lambda broker: broker.format(cluster_id, settings(members)), members))
+        list(pool.map(lambda broker: broker.format(cluster_id, {**settings(members), **more}), members))
     for broker in members:
         broker.start()
     for broker in members:

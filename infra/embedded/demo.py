@@ -87,7 +87,10 @@ class Demo:
         for program in self._programs:
             program.ask_to_stop()
         for program in self._programs:
+            running = program.exit_code is None
             program.stop()
+            if running and program.exit_code != 0:
+                say_to_stderr(program.obituary())
 
     def _run(self, name: str, *module: str) -> Child:
         environ = {"KPI_WINDOWS": WINDOWS, **os.environ, **self._cluster.environ, "PYTHONUNBUFFERED": "1"}

@@ -23,11 +23,11 @@ PROGRAMS = {"flows.kpi": "kpi", "flows.simulate": "simulate", "dashboard": "dash
 class Demo:
     """A demo that runs in a process group of its own, as in a terminal, with its temporary directory in `scratch`."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, **environ: str) -> None:
         self.port = free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "infra.embedded.demo"],
-            env={**os.environ, "DASHBOARD_PORT": str(self.port), "TMPDIR": str(scratch)},
+            env={**os.environ, "DASHBOARD_PORT": str(self.port), "TMPDIR": str(scratch), **environ},
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,9 +60,9 @@ class Demo:
 
 
 @contextmanager
-def demo(scratch: Path) -> Iterator[Demo]:
+def demo(scratch: Path, **environ: str) -> Iterator[Demo]:
     """A demo that is killed if the test does not end it."""
-    running = Demo(scratch)
+    running = Demo(scratch, **environ)
     try:
         yield running
     finally:
@@ -90,6 +90,17 @@ def test_it_starts_twice_in_a_row_and_ctrl_c_leaves_nothing_behind(tmp_path: Pat
             assert ended(children)
             assert "Traceback" not in running.rest()
             assert list(tmp_path.glob("kpi-flow-*")) == []
+
+
+def test_every_program_ends_well_and_no_log_tells_of_a_fault(tmp_path: Path) -> None:
+    with demo(tmp_path, DEMO_SECONDS="3") as running:
+        running.wait_for("The dashboard")
+        said = running.rest()
+        assert running.process.wait(20) == 0
+    assert "ended with exit code" not in said
+    logs = {log.stem: log.read_text() for log in (ROOT / ".demo" / str(running.port)).glob("*.log")}
+    assert set(logs) == set(PROGRAMS.values())
+    assert {name for name, log in logs.items() if "Traceback" in log or "panicked" in log} == set()
 
 
 def test_ctrl_c_while_it_boots_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -230,6 +230,24 @@ def test_a_command_gets_the_addresses_and_its_exit_code_is_passed_on() -> None:
     assert re.fullmatch(r"127\.0\.0\.1:\d+ http://127\.0\.0\.1:\d+/apis/ccompat/v7\n", finished.stdout)
 
 
+def test_ctrl_c_is_the_commands_own_business_and_it_may_take_its_time() -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), sys.exit(5)))\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-m", "infra.embedded", sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0) as running:
+        try:
+            assert running.stdout
+            assert running.stdout.readline() == "ready\n"
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.wait(30) == 5
+        finally:
+            running.kill()
+
+
 def test_a_command_that_is_not_there_is_one_clear_line() -> None:
     finished = run("no-such-command")
     assert finished.returncode == 127

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
@@ -52,6 +53,18 @@ def test_without_a_recovery_directory_the_start_says_at_least_once(cluster: Clus
         until(lambda: len(finals(cluster, "kpi.once.clicks.1s")) > first, 30, child)
     keys = {record.key for record in records(cluster, "kpi.once.clicks.1s") if record.value["final"]}
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_flow_that_waits_for_kafka_ends_at_once_when_it_is_asked_to(cluster: Cluster, tmp_path: Path, durable: bool) -> None:
+    flow = Flow(cluster, tmp_path, "nokafka.", durable=durable, environ={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"})
+    with flow.running() as child:
+        until(lambda: "Kafka does not answer" in flow.log, 30, child)
+        began = time.monotonic()
+        assert flow.end(child) == 0
+        assert time.monotonic() - began < 4
+    assert ("ending with a snapshot" in flow.log) == durable
+    assert "Traceback" not in flow.log
 
 
 def test_a_topic_with_a_schema_nobody_has_seen_gets_kpis_within_15_s(cluster: Cluster, tmp_path: Path) -> None:
