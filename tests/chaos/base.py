@@ -20,6 +20,7 @@ from tests.chaos.watch import Watch
 Say = Callable[[str], None]
 SETTLE_S = 90.0  # for the last rows, on a loaded machine
 FIRST_ROW_S = 60.0
+SHOWN = 8  # differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Scene:
         balance(verdict, flow, want)
         if read_back != self.feeder.sent:
             verdict.amiss(f"{self.feeder.topic}: {len(read_back)} records stand there, {len(self.feeder.sent)} were reported as delivered")
-        for line in verdict.lines:
+        for line in verdict.lines[:SHOWN]:
             self.say(f"    {line}")
         return verdict
 

@@ -55,7 +55,7 @@ def register(cluster: Cluster, subject: str, schema: Mapping[str, Any]) -> int:
 
 def create(cluster: Cluster, name: str, partitions: int, **settings: str) -> None:
     """A topic with the cluster's own replication."""
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
     admin.create_topics([NewTopic(name, partitions, config=settings)], operation_timeout=20)[name].result(30)
 
 

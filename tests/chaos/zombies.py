@@ -36,9 +36,8 @@ def zombies(ground: Ground, count: int, seed: int) -> Result:
                 if codes != [FENCED]:
                     failed.append(f"zombie {number + 1} ended with {codes}, want [{FENCED}]")
                 seconds.append(gone_s)
-                ground.say(
-                    f"zombies: {number + 1} of {count}, the second's first row after {took:.1f} s, the first left {gone_s:.1f} s after waking"
-                )
+                shown = f"the second's first row after {took:.1f} s, the first left {gone_s:.1f} s after waking with {codes}"
+                ground.say(f"zombies: {number + 1} of {count}, {shown}")
                 if not second.alive:
                     failed.append(f"the flow that took over ended with {second.exit_codes}")
                     second = scene.flow.start()
