@@ -66,9 +66,9 @@ def played(on: Ground, name: str, count: int, seed: int) -> Result:
     on.say(f"{name}: {count} to come, seed {seed}")
     try:
         result = SCENARIOS[name].play(on, count, seed)
-    except (TimeoutError, RuntimeError, PartError) as error:
-        on.say(f"    {error}")
-        result = Result(name, count, Verdict(), failed=[str(error)])
+    except Exception as error:  # noqa: BLE001 - whatever it was, the other scenarios are played, and the table is shown
+        on.say(f"    {error!r}")
+        result = Result(name, count, Verdict(), failed=[repr(error)])
     on.say(f"{name}: {'good' if result.good else 'BAD'} after {time.monotonic() - started:.0f} s: {result.notes}")
     for line in result.failed:
         on.say(f"    {line}")

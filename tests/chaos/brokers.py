@@ -44,7 +44,7 @@ class Members:
         """The leader of the metadata quorum."""
         admin = KafkaAdminClient(bootstrap_servers=self._cluster.bootstrap.split(","))
         try:
-            return int(admin.describe_metadata_quorum()["leader_id"])
+            return int(admin.describe_metadata_quorum()["topics"][0]["partitions"][0]["leader_id"])
         finally:
             admin.close()
 

@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from infra.embedded import Cluster
 
 LOOK_S = 0.5
+BEFORE_MS = 10_000  # rows are seen nearly in the order in which they were made: none is that much out of it
 
 
 class Seen(NamedTuple):
@@ -43,8 +44,13 @@ class Watch:
 
     def first_after(self, made_ms: int, seen_s: float = 0.0) -> float | None:
         """When the first final row was seen (monotonic) that was made at or after a moment; None so far."""
-        found = [row.seen_s for row in self.seen[-20_000:] if row.final and row.made_ms >= made_ms and row.seen_s >= seen_s]
-        return min(found, default=None)
+        found = None
+        for row in reversed(self.seen):
+            if row.made_ms < made_ms - BEFORE_MS:
+                break
+            if row.final and row.made_ms >= made_ms and row.seen_s >= seen_s:
+                found = row.seen_s
+        return found
 
     def end(self) -> None:
         """Stop following."""
