@@ -30,7 +30,7 @@ def held(result: Result) -> None:
     assert result.limit_s is None or median(result.seconds) <= result.limit_s
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)  # the brokers' start included
 def test_a_flow_that_commits_before_it_is_durable_is_found_out(on: Ground) -> None:
     """The harness proves itself: kills make this one double its rows, and the verdict says so."""
     held(faults(on, 3, SEED))
