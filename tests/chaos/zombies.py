@@ -35,6 +35,7 @@ def zombies(ground: Ground, count: int, seed: int) -> Result:
                 fenced += codes == [FENCED]
                 if codes != [FENCED]:
                     failed.append(f"zombie {number + 1}, {life.shape}, ended with {codes}, want [{FENCED}]:\n{flows[-2].log[-4000:]}")
+                    ground.say(f"    {failed[-1]}")
                 seconds.append(gone_s)
                 shown = f"the second's first row after {took:.1f} s, the first left {gone_s:.1f} s after waking with {codes}"
                 ground.say(f"zombies: {number + 1} of {count}, {shown}")
