@@ -12,7 +12,6 @@ Row: TypeAlias = tuple[str, bytes | None, bytes | None, tuple[tuple[str, bytes],
 Sight: TypeAlias = tuple[str, bytes | None, bytes | None]  # as much of a row as a delivery report shows
 Result = TypeVar("Result")
 
-LOST = "returned NULL without setting an exception"  # what Python says of a C function that failed and did not say how
 WAIT_S = 1.0  # calls into Kafka last no longer: Python runs signal handlers between calls
 KEEP_VALUE, KEEP_KEY = 65_536, 1_024  # bytes that stay of a row too large
 
@@ -80,17 +79,17 @@ class Delivery:
 def wait(call: Callable[[float], Result], seconds: float = WAIT_S) -> Result:
     """The result of a call of the producer that may run callbacks. Raises KafkaException.
 
-    A fatal error is raised inside such a call; confluent-kafka 2.16 runs delivery reports all the same, which then end in SystemError, or
-    clear the error, and the call ends in SystemError without a cause (4 of 20 flows that were replaced while they stood still).
+    A fatal error is raised inside such a call; confluent-kafka 2.16 runs delivery reports all the same. The call then ends in SystemError,
+    behind which that error stands, or none at all (4 of 20 flows that were replaced while they stood still): it is fatal either way.
     """
     try:
         return call(seconds)
     except SystemError as error:
-        if isinstance(error.__cause__, KafkaException):
-            raise error.__cause__ from None
-        if LOST in str(error):
-            raise KafkaException(KafkaError(KafkaError._FATAL, "the client lost a fatal error", fatal=True)) from error  # noqa: SLF001 - librdkafka's own errors are named so
-        raise
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KafkaException):
+            cause = cause.__cause__ or cause.__context__
+        fatal = KafkaError(KafkaError._FATAL, f"the client lost a fatal error: {error}", fatal=True)  # noqa: SLF001 - librdkafka's own errors are named so
+        raise cause or KafkaException(fatal) from None
 
 
 def deliver(producer: Producer, rows: Sequence[Row]) -> None:
