@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 SETTLE_S = 90.0  # for the last rows, on a loaded machine
 FIRST_ROW_S = 60.0
 VERIFY_S = 300.0
-SHOWN = 8  # differences
+SHOWN = 8  # of the differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def ground(home: Path, say: Say, *, short: bool = False, brokers: int = 3) -> It
 
 @contextmanager
 def quick_to_start() -> Iterator[None]:
-    """Brokers that are started often and do little: the JVM's first compiler is enough, and takes half of the processor time."""
+    """Brokers that are started often and do little: the JVM's first compiler is enough."""
     before = os.environ.get("JAVA_TOOL_OPTIONS")
     os.environ["JAVA_TOOL_OPTIONS"] = f"{before or ''} -XX:TieredStopAtLevel=1".strip()
     try:
