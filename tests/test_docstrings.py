@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = [
-    file for package in ("flows", "serve") for file in sorted((ROOT / package).rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")
+    file
+    for package in ("flows", "serve", "tests/chaos")
+    for file in sorted((ROOT / package).rglob("*.py"))
+    if ">>> " in file.read_text(encoding="utf-8")
 ]
 
 

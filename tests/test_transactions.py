@@ -242,6 +242,19 @@ def test_a_fatal_error_that_meets_a_delivery_report_is_still_that_error(log: Log
     assert committed(log) == ["begin", "open", "init", "marker", "begin", "commit"]
 
 
+def test_a_fatal_error_that_the_client_lost_is_fatal(log: Log) -> None:
+    """As the client did to flows that were replaced: not even a cause."""
+    log.fail("flush", SystemError("<built-in method flush of cimpl.Producer object> returned NULL without setting an exception"))
+    assert committed(log) == ["begin", "open", "init", "marker", "begin", "commit"]
+
+
+def test_a_fatal_error_that_meets_two_delivery_reports_is_still_that_error(log: Log) -> None:
+    first, second = (SystemError("returned a result with an exception set") for _ in range(2))
+    first.__cause__, second.__cause__ = atomic_log.FENCED, first
+    log.fail("flush", second)
+    assert committed(log) == ["begin", "open", "init", "marker", "begin", "commit"]
+
+
 @pytest.mark.parametrize("call", ["begin", "produce", "flush", "commit"])
 def test_a_flow_that_was_replaced_leaves_without_writing(log: Log, call: str) -> None:
     transactions = opened(log)

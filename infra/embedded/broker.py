@@ -75,7 +75,7 @@ class Broker:
         command = [*_java("512m"), "-Dlog4j2.level=WARN", "-cp", self._classpath, "kafka.Kafka", self._configuration]
         self.child = Child(f"the broker at {self.address}", command, self.log)
 
-    def wait(self, brokers: int, timeout_s: float = 60) -> None:
+    def wait(self, brokers: int, timeout_s: float = 180) -> None:
         """Return when this process answers as a member of our cluster that knows all its `brokers`."""
         child = self.running()
         child.wait_until(lambda: child.listens(self.port), timeout_s)

@@ -56,7 +56,7 @@ class Registry:
         ]
         self.child = Child(f"the registry at {self.url}", command, self.log)
 
-    def wait(self, timeout_s: float = 90) -> None:
+    def wait(self, timeout_s: float = 180) -> None:
         """Return when this process answers; new versions of a schema must then be backward compatible."""
         child = self.running()
         child.wait_until(lambda: child.listens(self.port) and self._request("GET", "/subjects"), timeout_s)
