@@ -1,0 +1,186 @@
+"""The final rows of a topic, once more. In: Parquet parts, records set aside, a plan. Out: fates and rows. Pure but for its own files.
+
+DuckDB does the arithmetic: lateness is a window function over offsets, a window's rows are a GROUP BY. Parts are judged one after the
+other, so that memory does not depend on the topic's size; what is grouped may spill to the directory.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from audit.measure import PARTS, grouped, measured
+from flows.plan import Kpi, TopicPlan, Window
+
+YEAR_9999_MS = 253_402_300_799_999
+MEMORY = "1GB"
+OUT_OF_LINE = 2  # records that must be there for a message to be judged by them: see `judge`
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What `judge` made: the parts with a `verdict` and a late one's `cause`; `reached`: partition -> largest event time that moves W_p."""
+
+    parts: Sequence[Path]
+    reached: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a window and group must publish: `slack` is by how much a float may miss (see results.FLOOR)."""
+
+    size_ms: int
+    start_ms: int
+    group_set: tuple[str, ...]
+    group: tuple[str | None, ...]
+
+
+def connect(directory: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, which spills to a directory rather than grow."""
+    database = duckdb.connect()
+    database.execute(f"SET memory_limit = '{MEMORY}'")
+    database.execute(f"SET temp_directory = {_text(str(directory))}")
+    database.execute("SET preserve_insertion_order = false")
+    return database
+
+
+def judge(
+    database: duckdb.DuckDBPyConnection, plan: TopicPlan, parts: Iterable[Path], aside: Path, ends: Mapping[int, int] | None = None
+) -> Judged:
+    """One fate a message. `aside`: Parquet of kpi.late and kpi.dead-letters: partition, offset, reason, cause.
+
+    Taken from there is what depends on the clock of the run: late because of a promise (causes idle, joined, closed), and future by the
+    read clock. All else is computed. From `ends` (partition -> offset) on, the flow had not come yet: verdict `beyond`.
+    """
+    database.execute(f"CREATE OR REPLACE TABLE given AS SELECT DISTINCT ON (partition, \"offset\") * FROM {_parquet([aside])} WHERE {GIVEN}")
+    database.execute("CREATE OR REPLACE TABLE carry (partition INTEGER, time BIGINT)")
+    database.execute("CREATE OR REPLACE TABLE ends (partition INTEGER, stop BIGINT)")
+    if ends:
+        database.executemany("INSERT INTO ends VALUES (?, ?)", list(ends.items()))
+    judged = []
+    for part in parts:
+        target = part.with_suffix(".judged.parquet")
+        database.execute(f"COPY ({_judging(plan, part)}) TO {_text(str(target))} (FORMAT parquet, COMPRESSION lz4)")
+        database.execute(
+            "CREATE OR REPLACE TABLE carry AS SELECT partition, max(time) AS time FROM (SELECT * FROM carry UNION ALL "
+            f"SELECT partition, time FROM {_parquet([target])} WHERE verdict IN ('late', 'filtered', 'folded')) GROUP BY partition"
+        )
+        part.unlink()
+        judged.append(target)
+    return Judged(judged, dict(database.execute("SELECT partition, time FROM carry").fetchall()))
+
+
+GIVEN = "reason = 'future' OR cause IN ('idle', 'joined', 'closed')"
+
+
+def _judging(plan: TopicPlan, part: Path) -> str:
+    """The window function: W_p before each message is the largest time of the messages before it that move it, less the lateness."""
+    wanted = [*grouped(plan).values(), *(column for name, (_, kpi) in measured(plan).items() for column in _stored(name, kpi))]
+    late = f"(time // {plan.slice_ms} + 1) * {plan.slice_ms} <= before - {plan.lateness_ms}"
+    return f"""
+    WITH said AS (
+        SELECT part.*, given.reason AS reason, given.cause AS given_cause, coalesce(part."offset" >= ends.stop, false) AS beyond,
+            fate IS NULL AND time BETWEEN 0 AND {YEAR_9999_MS} AS possible
+        FROM {_parquet([part])} AS part
+        LEFT JOIN given ON given.partition = part.partition AND given."offset" = part."offset"
+        LEFT JOIN ends ON ends.partition = part.partition
+    ), dated AS (
+        SELECT *, possible AND NOT beyond
+            AND NOT ((stamp >= 0 AND time > stamp + {plan.max_future_ms}) OR coalesce(reason = 'future', false)) AS moves FROM said
+    ), told AS (
+        SELECT dated.*, greatest(carry.time, max(CASE WHEN moves THEN dated.time END) OVER (
+            PARTITION BY dated.partition ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS before
+        FROM dated LEFT JOIN carry ON carry.partition = dated.partition
+    ), caused AS (
+        SELECT *, CASE WHEN NOT moves THEN NULL WHEN {late} THEN 'data' WHEN reason = 'late' THEN given_cause END AS cause FROM told
+    )
+    SELECT partition, "offset", stamp, time, kept, cause, {", ".join([*wanted, ""])}
+        CASE WHEN beyond THEN 'beyond' WHEN fate IS NOT NULL THEN fate WHEN NOT possible OR possible IS NULL THEN 'time'
+            WHEN NOT moves THEN 'future' WHEN cause IS NOT NULL THEN 'late' WHEN kept IS NOT TRUE THEN 'filtered' ELSE 'folded' END AS verdict
+    FROM caused
+    """
+
+
+def closed_ms(plan: TopicPlan, reached: Mapping[int, int], partitions: int) -> int | None:
+    """Up to where windows are closed by data alone: the slowest partition's watermark, in whole slices. None: nothing is."""
+    if partitions == 0 or any(partition not in reached for partition in range(partitions)):
+        return None
+    return (min(reached[partition] for partition in range(partitions)) - plan.lateness_ms) // plan.slice_ms * plan.slice_ms
+
+
+def counted(parts: Sequence[Path], repaired: Mapping[int, int] | None = None) -> str:
+    """The events that are in windows: those folded; for a repaired row also late ones that `where` keeps, below these offsets."""
+    late = " OR ".join(f'(partition = {int(partition)} AND "offset" < {int(stop)})' for partition, stop in (repaired or {}).items())
+    also = f" OR (verdict = 'late' AND kept AND ({late}))" if late else ""
+    return f"(SELECT * FROM {_parquet(parts)} WHERE verdict = 'folded'{also})"
+
+
+def rows(
+    database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, group_set: tuple[str, ...], events: str, table: str
+) -> None:
+    """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`)."""
+    names = [grouped(plan)[path] for path in group_set]
+    sums = ["count(*) AS events"]
+    for name, (of, kpi) in measured(plan).items():
+        aggregates = {it.aggregate for it in plan.kpis if it.of == of}
+        sums += _accumulators(name, kpi, aggregates)
+    start = f"time // {window.size_ms} * {window.size_ms}"
+    keys = ", ".join(["start", *names])
+    database.execute(
+        f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
+        f"FROM (SELECT *, {start} AS start FROM {events}) GROUP BY {keys}"
+    )
+
+
+def key_of(names: Sequence[str]) -> str:
+    """One text for the values of a group, null apart from every text."""
+    each = [f"coalesce('=' || {name}, '-')" for name in names]
+    return " || chr(31) || ".join(each) or "''"
+
+
+def _stored(name: str, kpi: Kpi) -> list[str]:
+    return [name, *(f"{name}_{part}" for part in PARTS)] if kpi.kind == "decimal" else [name]
+
+
+def _accumulators(name: str, kpi: Kpi, aggregates: set[str]) -> list[str]:
+    """What the aggregates of one measure need. Sums of integers have 128 bits, those of doubles are compensated (Kahan)."""
+    found = [f"count({name}) AS {name}_n"]
+    if aggregates & {"sum", "mean", "share"}:
+        if kpi.kind == "decimal":
+            found += [f"sum({name}_{part}) AS {name}_{part}" for part in PARTS]
+        elif kpi.kind == "float":
+            found += [f"fsum({name}) AS {name}_sum", f"sum(abs({name})) AS {name}_size"]
+        elif kpi.kind == "boolean":
+            found.append(f"count(*) FILTER ({name}) AS {name}_sum")
+        else:
+            found.append(f"sum({name}::HUGEINT) AS {name}_sum")
+    if "deviation" in aggregates:
+        found += [f"stddev_samp({name}::DOUBLE) AS {name}_deviation", f"max(abs({name}::DOUBLE)) AS {name}_largest"]
+    found += [f"{it}({name}) AS {name}_{it}" for it in ("min", "max") if it in aggregates]
+    return found
+
+
+def fetched(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[dict[str, Any]]:
+    """The rows of a query as dictionaries, some thousands in memory at a time."""
+    cursor = database.cursor()
+    result = cursor.execute(query)
+    names = [column[0] for column in result.description or []]
+    while found := result.fetchmany(5_000):
+        for row in found:
+            yield dict(zip(names, row, strict=True))
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(_text(str(file)) for file in files)}])"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def slack_of(largest: float) -> float:
+    """See results.FLOOR."""
+    return largest * math.ulp(1.0)
