@@ -23,6 +23,7 @@ FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError
 
 Columns = Mapping[str, pl.DataType]
 
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A writer's schema, ready to read with: `plain` has no logical types; `leaves` are those wanted columns that it can give."""

@@ -38,7 +38,11 @@ def part(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
     columns = [pl.col("partition", "offset", "stamp", "fate"), pl.col(plan.time or "stamp").cast(pl.Int64).alias("time")]
     kept = evaluate(frame, plan.where, pl.Boolean()) if plan.where is not None else pl.repeat(value=True, n=len(frame), eager=True)
     groups = [pl.col(path).cast(pl.String).alias(name) for path, name in grouped(plan).items()]
-    measures = [column for name, (of, kpi) in measured(plan).items() for column in _measure(name, evaluate(frame, of, dtype_of(kpi.kind, kpi.scale)))]
+    measures = [
+        column
+        for name, (of, kpi) in measured(plan).items()
+        for column in _measure(name, evaluate(frame, of, dtype_of(kpi.kind, kpi.scale)))
+    ]
     return frame.select(*columns, kept.alias("kept"), *groups, *measures)
 
 

@@ -4,9 +4,8 @@ DuckDB does the arithmetic: lateness is a window function over offsets, a window
 other, so that memory does not depend on the topic's size; what is grouped may spill to the directory.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from flows.plan import Kpi, TopicPlan, Window
 
 YEAR_9999_MS = 253_402_300_799_999
 MEMORY = "1GB"
-OUT_OF_LINE = 2  # records that must be there for a message to be judged by them: see `judge`
+GIVEN = "reason = 'future' OR cause IN ('idle', 'joined', 'closed')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,52 +27,54 @@ class Judged:
     reached: Mapping[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What a window and group must publish: `slack` is by how much a float may miss (see results.FLOOR)."""
-
-    size_ms: int
-    start_ms: int
-    group_set: tuple[str, ...]
-    group: tuple[str | None, ...]
-
-
 def connect(directory: Path) -> duckdb.DuckDBPyConnection:
     """DuckDB in memory, which spills to a directory rather than grow."""
     database = duckdb.connect()
     database.execute(f"SET memory_limit = '{MEMORY}'")
-    database.execute(f"SET temp_directory = {_text(str(directory))}")
+    database.execute(f"SET temp_directory = {quoted(str(directory))}")
     database.execute("SET preserve_insertion_order = false")
     return database
 
 
-def judge(
-    database: duckdb.DuckDBPyConnection, plan: TopicPlan, parts: Iterable[Path], aside: Path, ends: Mapping[int, int] | None = None
-) -> Judged:
-    """One fate a message. `aside`: Parquet of kpi.late and kpi.dead-letters: partition, offset, reason, cause.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the data alone does not say. `aside`: Parquet of kpi.late and kpi.dead-letters: partition, offset, reason, cause.
 
-    Taken from there is what depends on the clock of the run: late because of a promise (causes idle, joined, closed), and future by the
-    read clock. All else is computed. From `ends` (partition -> offset) on, the flow had not come yet: verdict `beyond`.
+    `ends`: partition -> where the flow has not come yet. `cut`: partitions whose beginning has expired, so that a late record of theirs
+    may be late because of a message that is gone.
     """
-    database.execute(f"CREATE OR REPLACE TABLE given AS SELECT DISTINCT ON (partition, \"offset\") * FROM {_parquet([aside])} WHERE {GIVEN}")
+
+    aside: Path
+    ends: Mapping[int, int] = field(default_factory=dict)
+    cut: Collection[int] = ()
+
+
+def judge(database: duckdb.DuckDBPyConnection, plan: TopicPlan, parts: Iterable[Path], known: Known) -> Judged:
+    """One fate a message.
+
+    Taken as given is what depends on the clock of the run: late because of a promise (causes idle, joined, closed), and future by the
+    read clock. All else is computed. What the flow has not come to has the verdict `beyond`.
+    """
+    cut = f" OR (reason = 'late' AND partition IN ({', '.join(map(str, known.cut))}))" if known.cut else ""
+    database.execute(
+        'CREATE OR REPLACE TABLE given AS SELECT DISTINCT ON (partition, "offset") partition, "offset", reason, cause '
+        f"FROM {parquet([known.aside])} WHERE {GIVEN}{cut}"
+    )
     database.execute("CREATE OR REPLACE TABLE carry (partition INTEGER, time BIGINT)")
     database.execute("CREATE OR REPLACE TABLE ends (partition INTEGER, stop BIGINT)")
-    if ends:
-        database.executemany("INSERT INTO ends VALUES (?, ?)", list(ends.items()))
+    if known.ends:
+        database.executemany("INSERT INTO ends VALUES (?, ?)", list(known.ends.items()))
     judged = []
     for part in parts:
         target = part.with_suffix(".judged.parquet")
-        database.execute(f"COPY ({_judging(plan, part)}) TO {_text(str(target))} (FORMAT parquet, COMPRESSION lz4)")
+        database.execute(f"COPY ({_judging(plan, part)}) TO {quoted(str(target))} (FORMAT parquet, COMPRESSION lz4)")
         database.execute(
             "CREATE OR REPLACE TABLE carry AS SELECT partition, max(time) AS time FROM (SELECT * FROM carry UNION ALL "
-            f"SELECT partition, time FROM {_parquet([target])} WHERE verdict IN ('late', 'filtered', 'folded')) GROUP BY partition"
+            f"SELECT partition, time FROM {parquet([target])} WHERE verdict IN ('late', 'filtered', 'folded')) GROUP BY partition"
         )
         part.unlink()
         judged.append(target)
     return Judged(judged, dict(database.execute("SELECT partition, time FROM carry").fetchall()))
-
-
-GIVEN = "reason = 'future' OR cause IN ('idle', 'joined', 'closed')"
 
 
 def _judging(plan: TopicPlan, part: Path) -> str:
@@ -84,7 +85,7 @@ def _judging(plan: TopicPlan, part: Path) -> str:
     WITH said AS (
         SELECT part.*, given.reason AS reason, given.cause AS given_cause, coalesce(part."offset" >= ends.stop, false) AS beyond,
             fate IS NULL AND time BETWEEN 0 AND {YEAR_9999_MS} AS possible
-        FROM {_parquet([part])} AS part
+        FROM {parquet([part])} AS part
         LEFT JOIN given ON given.partition = part.partition AND given."offset" = part."offset"
         LEFT JOIN ends ON ends.partition = part.partition
     ), dated AS (
@@ -115,12 +116,10 @@ def counted(parts: Sequence[Path], repaired: Mapping[int, int] | None = None) ->
     """The events that are in windows: those folded; for a repaired row also late ones that `where` keeps, below these offsets."""
     late = " OR ".join(f'(partition = {int(partition)} AND "offset" < {int(stop)})' for partition, stop in (repaired or {}).items())
     also = f" OR (verdict = 'late' AND kept AND ({late}))" if late else ""
-    return f"(SELECT * FROM {_parquet(parts)} WHERE verdict = 'folded'{also})"
+    return f"(SELECT * FROM {parquet(parts)} WHERE verdict = 'folded'{also})"
 
 
-def rows(
-    database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, group_set: tuple[str, ...], events: str, table: str
-) -> None:
+def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, group_set: tuple[str, ...], events: str, table: str) -> None:
     """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`)."""
     names = [grouped(plan)[path] for path in group_set]
     sums = ["count(*) AS events"]
@@ -173,14 +172,9 @@ def fetched(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[dict[st
             yield dict(zip(names, row, strict=True))
 
 
-def _parquet(files: Sequence[Path]) -> str:
-    return f"read_parquet([{', '.join(_text(str(file)) for file in files)}])"
+def parquet(files: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(quoted(str(file)) for file in files)}])"
 
 
-def _text(value: str) -> str:
+def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def slack_of(largest: float) -> float:
-    """See results.FLOOR."""
-    return largest * math.ulp(1.0)

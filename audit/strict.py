@@ -17,7 +17,7 @@ class Wrong(ValueError):  # noqa: N818 - a verdict
 
 
 def verdict(schema: Schema, message: bytes) -> str | None:
-    """"malformed", "range", or None for a sound message (the bytes behind the five of the header)."""
+    """ "malformed", "range", or None for a sound message (the bytes behind the five of the header)."""
     walk = _Walk(message, schema.names)
     try:
         walk.over(schema.wire, 0)

@@ -78,7 +78,7 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
         ids = sorted(gather.ids)
     database = recompute.connect(directory)
     aside.write_parquet(directory / "aside.parquet")
-    judged = recompute.judge(database, gather.plan, gather.parts, directory / "aside.parquet")
+    judged = recompute.judge(database, gather.plan, gather.parts, recompute.Known(directory / "aside.parquet"))
     fates = {}
     for file in judged.parts:
         fates |= {(p, o): (v, c) for p, o, v, c in pl.read_parquet(file, columns=["partition", "offset", "verdict", "cause"]).iter_rows()}
