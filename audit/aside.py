@@ -34,7 +34,7 @@ class Aside:
 
 def read_aside(topics: Topics, topic: str, directory: Path) -> Aside:
     """What was set aside of a topic, both topics read to their present ends."""
-    files, expired = [], set()
+    files, expired = list[Path](), set[str]()
     for source in (LATE, DEAD):
         span = topics.span(source)
         if any(first > 0 for first, _ in span.values()):

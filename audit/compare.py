@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audit import recompute
+from audit.measure import grouped
 from audit.published import Published, kpis_of
 from audit.results import agree, results
 from audit.survey import Survey
@@ -49,7 +50,8 @@ def valid(published: Published, group_set: tuple[str, ...]) -> str:
     return f"""
     SELECT key, start, max(final) AS any_final, count(*) FILTER (final AND closed_by IS DISTINCT FROM 'repair') AS finals,
         count(*) FILTER (final AND closed_by = 'repair') AS repairs,
-        coalesce(max(kpi_offset) FILTER (NOT final) > min(kpi_offset) FILTER (final), false) AS after, bool_and(sound) AS sound, max("end") AS "end",
+        coalesce(max(kpi_offset) FILTER (NOT final) > min(kpi_offset) FILTER (final), false) AS after,
+        bool_and(sound) AS sound, max("end") AS "end",
         any_value("group") AS "group", max(revision) AS highest,
         arg_max(struct_pack(events := events, kpis := kpis, closed_by := closed_by, repair := repair, revision := revision,
             kpi_partition := kpi_partition), revision) FILTER (final) AS row
@@ -57,17 +59,29 @@ def valid(published: Published, group_set: tuple[str, ...]) -> str:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a row is compared beside: the rows of one window size and group set. `unsettled`: starts of windows (see `_unsettled`)."""
+
+    survey: Survey
+    window: Window
+    published: Published
+    group_set: tuple[str, ...]
+    unsettled: set[int]
+
+
 def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> Iterator[Difference]:
     """Every final row of a window size: equal, there once, none missing, none too many."""
     unsettled = _unsettled(survey, window)
     events = recompute.counted(survey.judged.parts)
     for group_set in survey.plan.group_sets:
+        side = Side(survey, window, published, group_set, unsettled)
         survey.database.execute(f"CREATE OR REPLACE TABLE have AS {valid(published, group_set)}")
-        recompute.rows(survey.database, survey.plan, window, group_set, events, "want")
+        recompute.rows(survey.database, survey.plan, (window, group_set), events, "want")
         for row in recompute.fetched(survey.database, JOINED.format(want="want")):
             if not (row["have_row"] or {}).get("repair"):
-                yield from _compared(survey, window, published, group_set, row, unsettled, tally)
-        yield from _repaired(survey, window, published, group_set, unsettled, tally)
+                yield from _compared(side, row, tally)
+        yield from _repaired(side, tally)
     known = {",".join(group_set) for group_set in survey.plan.group_sets}
     others = f"SELECT DISTINCT group_by FROM {recompute.parquet([published.file])}"
     yield from (
@@ -85,18 +99,18 @@ FROM {want} AS want FULL JOIN have ON want.key = have.key AND want.start = have.
 """
 
 
-def _repaired(
-    survey: Survey, window: Window, published: Published, group_set: tuple[str, ...], unsettled: set[int], tally: Tally
-) -> Iterator[Difference]:
+def _repaired(side: Side, tally: Tally) -> Iterator[Difference]:
     """Rows that a repair wrote hold the late messages below the offsets in their header, and no others."""
+    survey = side.survey
     headers = recompute.fetched(survey.database, "SELECT DISTINCT row.repair AS repair FROM have WHERE row.repair IS NOT NULL")
     for repair in [row["repair"] for row in headers]:
         stops = {int(partition): int(stop) for partition, stop in json.loads(repair).items()}
-        recompute.rows(survey.database, survey.plan, window, group_set, recompute.counted(survey.judged.parts, stops), "mended")
+        events = recompute.counted(survey.judged.parts, stops)
+        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended")
         for row in recompute.fetched(survey.database, JOINED.format(want="mended")):
             if (row["have_row"] or {}).get("repair") == repair:
                 tally.repaired += 1
-                yield from _compared(survey, window, published, group_set, row, unsettled, tally)
+                yield from _compared(side, row, tally)
 
 
 def _unsettled(survey: Survey, window: Window) -> set[int]:
@@ -110,39 +124,31 @@ def _unsettled(survey: Survey, window: Window) -> set[int]:
     return {row["start"] for row in recompute.fetched(survey.database, query)}
 
 
-def _compared(  # noqa: PLR0913, PLR0917 - all that a row is compared with
-    survey: Survey,
-    window: Window,
-    published: Published,
-    group_set: tuple[str, ...],
-    row: Mapping[str, Any],
-    unsettled: set[int],
-    tally: Tally,
-) -> Iterator[Difference]:
-    start_ms, end_ms = row["at_ms"], row["at_ms"] + window.size_ms
+def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Difference]:
+    """The differences of one key, unless its window is open or left out."""
+    survey, published = side.survey, side.published
+    start_ms, end_ms = row["at_ms"], row["at_ms"] + side.window.size_ms
     final = row["have_row"] is not None
     required = survey.closed_ms is not None and end_ms <= survey.closed_ms
     if not final and not required:
         return  # open still
     if survey.from_ms is not None and start_ms < survey.from_ms:
-        tally.leave(survey.why)
+        tally.leave(f"rows of windows that {survey.why}")
         return
     if not final and published.kept_from_ms is not None and end_ms <= published.kept_from_ms:
-        tally.leave("expired from the KPI topic")
+        tally.leave("rows that have expired from the KPI topic")
         return
-    found = list(_differing(survey, window, published, group_set, row))
-    if found and not required and start_ms in unsettled:
-        tally.leave("of windows that the flow is closing now")
+    found = list(_differing(side, row))
+    if found and not required and start_ms in side.unsettled:
+        tally.leave("rows of windows that the flow is closing now")
         return
     tally.rows += 1
-    tally.windows.add((window.size_ms, start_ms))
+    tally.windows.add((side.window.size_ms, start_ms))
     yield from found
 
 
-def _differing(
-    survey: Survey, window: Window, published: Published, group_set: tuple[str, ...], row: Mapping[str, Any]
-) -> Iterator[Difference]:
-    place = f"{published.topic} {place_of(survey, window, group_set, row)}"
+def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
+    place = f"{side.published.topic} {place_of(side.survey, side.window, side.group_set, row)}"
     have = row["have_row"]
     if have is None:
         yield Difference(place, "final row", "", f"{row['events']} events")
@@ -151,14 +157,14 @@ def _differing(
         yield Difference(place, "final rows", row["have_finals"], 1)
     if row["have_after"]:
         yield Difference(place, "order", "a provisional row after the final one", "none")
-    if not row["have_sound"] or row["have_end"] != row["at_ms"] + window.size_ms:
+    if not row["have_sound"] or row["have_end"] != row["at_ms"] + side.window.size_ms:
         yield Difference(place, "key", "other fields than the value's", "the same")
-    if have["closed_by"] not in ("data", "idle", "repair"):
+    if have["closed_by"] not in {"data", "idle", "repair"}:
         yield Difference(place, "closed_by", have["closed_by"], "data, idle or repair")
     if row["events"] is None:
         yield Difference(place, "final row", f"{have['events']} events", "")
-        return
-    yield from changed(survey, window, row, place)
+    else:
+        yield from changed(side.survey, side.window, row, place)
 
 
 def changed(survey: Survey, window: Window, row: Mapping[str, Any], place: str) -> Iterator[Difference]:
@@ -174,11 +180,8 @@ def changed(survey: Survey, window: Window, row: Mapping[str, Any], place: str) 
 
 def place_of(survey: Survey, window: Window, group_set: tuple[str, ...], row: Mapping[str, Any]) -> str:
     """A window and group for people."""
-    names = recompute.grouped(survey.plan)
-    if row["events"] is None:
-        group = json.loads(row["have_group"])
-    else:
-        group = {path: row[names[path]] for path in group_set}
+    names = grouped(survey.plan)
+    group = json.loads(row["have_group"]) if row["events"] is None else {path: row[names[path]] for path in group_set}
     said = ", ".join(f"{path} = {_shown(value) if value != '' else repr('')}" for path, value in group.items())
     return f"[{row['at_ms']}, {row['at_ms'] + window.size_ms})" + (f" {said}" if said else "")
 
@@ -192,10 +195,10 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
     reach = [(partition, first, min(end, survey.ends.get(partition, 0))) for partition, (first, end) in survey.span.items()]
     database.executemany("INSERT INTO reach VALUES (?, ?, ?)", reach)
     database.execute(
-        f'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, any_value(cause) AS cause '
-        f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop GROUP BY ALL'.replace(
-            "GROUP BY ALL", 'GROUP BY partition, "offset"'
-        )
+        'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, '
+        "any_value(cause) AS cause "
+        f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop '
+        'GROUP BY partition, "offset"'
     )
     judged = recompute.parquet(survey.judged.parts)
     query = (
@@ -216,13 +219,10 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
 
 def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
     """Messages that must be late records or dead letters, and are not."""
-    oldest = {
-        (row["partition"], row["late"]): row["oldest"]
-        for row in recompute.fetched(
-            survey.database,
-            f"SELECT partition, reason = 'late' AS late, min(\"offset\") AS oldest FROM {recompute.parquet([survey.aside.file])} GROUP BY 1, 2",
-        )
-    }
+    query = (
+        f"SELECT partition, reason = 'late' AS late, min(\"offset\") AS oldest FROM {recompute.parquet([survey.aside.file])} GROUP BY 1, 2"
+    )
+    oldest = {(row["partition"], row["late"]): row["oldest"] for row in recompute.fetched(survey.database, query)}
     garbage = survey.counts().get("magic", 0)
     query = (
         f'SELECT judged.* FROM (SELECT partition, "offset", verdict, cause FROM {judged} '

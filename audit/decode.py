@@ -26,10 +26,11 @@ Columns = Mapping[str, pl.DataType]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A writer's schema, ready to read with: `plain` has no logical types; `leaves` are those wanted columns that it can give."""
+    """A writer's schema, ready to read with: `plain` has no logical types; `leaves` are those of the wanted `columns` that it can give."""
 
     schema: Schema
     plain: Any
+    columns: Columns
     leaves: Mapping[str, Leaf]
     digits: Mapping[str, int]  # of the decimals among them
 
@@ -49,7 +50,7 @@ def reading(schema: Schema, columns: Columns) -> Reading:
         if leaf is not None and widens(leaf.dtype, dtype):
             leaves[path] = leaf
     digits = {path: _precision(schema.wire, path.split(".")) for path, leaf in leaves.items() if leaf.kind == "decimal"}
-    return Reading(schema, _without_logical(schema.parsed), leaves, digits)
+    return Reading(schema, _without_logical(schema.parsed), columns, leaves, digits)
 
 
 def widens(written: pl.DataType, wanted: pl.DataType) -> bool:
@@ -89,7 +90,7 @@ def decode(values: Sequence[bytes | None], said: Said, columns: Columns, reading
             for row in rows:
                 fates[row] = "schema"
             continue
-        frames.append(_events(values, rows, rows if its.schema.names else said.doubted, its, columns, fates))
+        frames.append(_events(values, rows, rows if its.schema.names else said.doubted, its, fates))
     shape = pl.Schema({"row": pl.Int64(), **columns})
     events = pl.concat([shape.to_frame(), *frames])
     return pl.DataFrame({"row": range(len(values)), "fate": fates}, schema={"row": pl.Int64(), "fate": pl.String()}).join(
@@ -98,7 +99,7 @@ def decode(values: Sequence[bytes | None], said: Said, columns: Columns, reading
 
 
 def _events(
-    values: Sequence[bytes | None], rows: list[int], strictly: Collection[int], its: Reading, columns: Columns, fates: list[str | None]
+    values: Sequence[bytes | None], rows: list[int], strictly: Collection[int], its: Reading, fates: list[str | None]
 ) -> pl.DataFrame:
     """The events among messages of one schema. Those in `strictly` fastavro only sees when they are sound."""
     found, records = [], []
@@ -122,7 +123,7 @@ def _events(
         found.append(row)
         records.append(record)
     series: list[pl.Series] = []
-    for path, dtype in columns.items():
+    for path, dtype in its.columns.items():
         if path not in its.leaves:
             series.append(pl.repeat(None, len(found), dtype=dtype, eager=True).alias(path))
             continue

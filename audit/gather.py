@@ -53,14 +53,20 @@ def _places(letters: Mapping[int, npt.NDArray[np.int64]], partitions: npt.NDArra
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source topic, what is declared for it, and its schemas. `schema_of` raises SchemaError for what cannot be read."""
+
+    declaration: Declaration
+    topic: str
+    schema_of: Callable[[int], Schema]
+
+
 class Gather:
     """Takes batches, writes parts. `stale`: the plan has changed under parts already written: forget them, read again with `ids`."""
 
-    def __init__(
-        self, declaration: Declaration, topic: str, directory: Path, schema_of: Callable[[int], Schema], ids: Sequence[int], doubts: Doubts
-    ) -> None:
-        self._declaration, self._topic, self._directory = declaration, topic, directory
-        self._schema_of, self._doubts = schema_of, doubts
+    def __init__(self, source: Source, directory: Path, ids: Sequence[int], doubts: Doubts) -> None:
+        self._source, self._directory, self._doubts = source, directory, doubts
         self.ids = set(ids)
         self.stale = False
         self.parts: list[Path] = []
@@ -71,16 +77,22 @@ class Gather:
 
     def take(self, batch: Batch) -> None:
         """Decode and measure; or, once stale, only look for schema ids."""
-        said = self._doubts.of(batch)
         if self.stale:
             self._meet({int.from_bytes(value[1:HEAD], "big") for value in batch.values if value and len(value) >= HEAD and not value[0]})
-            return
-        used = None
-        while used != self.plan.columns:  # again where a schema id of this very batch has changed the columns
+        else:
+            self._keep(batch, self._decoded(batch))
+
+    def _decoded(self, batch: Batch) -> pl.DataFrame:
+        """Decoded again where a schema id of this very batch has changed the columns."""
+        while True:
             used = self.plan.columns
-            frame = decode(batch.values, said, dict(used), self._reading)
-            if self.stale:
-                return
+            frame = decode(batch.values, self._doubts.of(batch), dict(used), self._reading)
+            if used == self.plan.columns:
+                return frame
+
+    def _keep(self, batch: Batch, frame: pl.DataFrame) -> None:
+        if self.stale:
+            return
         heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
         head = pl.DataFrame(dict(zip(heads, batch[:3], strict=True)), schema=heads)
         self._frames.append(part(self.plan, pl.concat([head, frame.drop("row")], how="horizontal")))
@@ -97,11 +109,11 @@ class Gather:
         self._frames, self._waiting = [], 0
 
     def _planned(self) -> TopicPlan:
-        return plan(self._declaration, self._topic, [self._schema_of(id_) for id_ in sorted(self.ids)])
+        return plan(self._source.declaration, self._source.topic, [self._source.schema_of(id_) for id_ in sorted(self.ids)])
 
     def _reading(self, schema_id: int) -> Reading:
         """Raises SchemaError. An id that is met the first time may change the plan."""
-        schema = self._schema_of(schema_id)
+        schema = self._source.schema_of(schema_id)
         self._meet({schema_id})
         if schema_id not in self._readings:
             self._readings[schema_id] = reading(schema, dict(self.plan.columns))
@@ -110,7 +122,7 @@ class Gather:
     def _meet(self, ids: set[int]) -> None:
         for schema_id in ids - self.ids:
             try:
-                self._schema_of(schema_id)
+                self._source.schema_of(schema_id)
             except SchemaError:
                 continue
             self.ids.add(schema_id)

@@ -64,7 +64,7 @@ def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: C
     if not span:
         raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
     shapes: dict[int, _Shape] = {}
-    files, rows = [], list[tuple[Any, ...]]()
+    files, rows = list[Path](), list[tuple[Any, ...]]()
     for messages in topics.read(name, span):
         for message in messages:
             value = message.value()
@@ -93,7 +93,10 @@ def _kept_from(file: Path, cut: Sequence[int]) -> int | None:
     if not cut:
         return None
     finals = (
-        pl.scan_parquet(file).filter("final", pl.col("kpi_partition").is_in(cut)).sort("kpi_offset").group_by("kpi_partition", maintain_order=True)
+        pl.scan_parquet(file)
+        .filter("final", pl.col("kpi_partition").is_in(cut))
+        .sort("kpi_offset")
+        .group_by("kpi_partition", maintain_order=True)
     )
     ends = finals.agg(pl.col("end").first()).select(pl.col("end").max()).collect()
     known = ends.item()

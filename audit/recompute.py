@@ -99,8 +99,9 @@ def _judging(plan: TopicPlan, part: Path) -> str:
         SELECT *, CASE WHEN NOT moves THEN NULL WHEN {late} THEN 'data' WHEN reason = 'late' THEN given_cause END AS cause FROM told
     )
     SELECT partition, "offset", stamp, time, kept, cause, {", ".join([*wanted, ""])}
-        CASE WHEN beyond THEN 'beyond' WHEN fate IS NOT NULL THEN fate WHEN NOT possible OR possible IS NULL THEN 'time'
-            WHEN NOT moves THEN 'future' WHEN cause IS NOT NULL THEN 'late' WHEN kept IS NOT TRUE THEN 'filtered' ELSE 'folded' END AS verdict
+        CASE WHEN beyond THEN 'beyond' WHEN fate IS NOT NULL THEN fate
+            WHEN NOT possible OR possible IS NULL THEN 'time' WHEN NOT moves THEN 'future' WHEN cause IS NOT NULL THEN 'late'
+            WHEN kept IS NOT TRUE THEN 'filtered' ELSE 'folded' END AS verdict
     FROM caused
     """
 
@@ -119,8 +120,9 @@ def counted(parts: Sequence[Path], repaired: Mapping[int, int] | None = None) ->
     return f"(SELECT * FROM {parquet(parts)} WHERE verdict = 'folded'{also})"
 
 
-def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, group_set: tuple[str, ...], events: str, table: str) -> None:
+def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, cell: tuple[Window, tuple[str, ...]], events: str, table: str) -> None:
     """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`)."""
+    window, group_set = cell
     names = [grouped(plan)[path] for path in group_set]
     sums = ["count(*) AS events"]
     for name, (of, kpi) in measured(plan).items():
@@ -173,8 +175,10 @@ def fetched(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[dict[st
 
 
 def parquet(files: Sequence[Path]) -> str:
+    """SQL: the rows of these files."""
     return f"read_parquet([{', '.join(quoted(str(file)) for file in files)}])"
 
 
 def quoted(value: str) -> str:
+    """SQL: a text."""
     return "'" + value.replace("'", "''") + "'"

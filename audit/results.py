@@ -11,7 +11,7 @@ from audit.measure import BASE, PARTS, measured
 from flows.plan import Kpi, TopicPlan
 
 RELATIVE = 1e-9
-"""Floats agree to this share of the recomputed value: 4 million roundings of 2^-52, more than the merges between an event and its window."""
+"""Floats agree to this share of the recomputed value: 4 million roundings of 2^-52, more than the merges from event to window."""
 
 FLOOR = 2.0**-46
 """And never closer than this share of the size of what was added (64 roundings): sums of doubles depend on their order, and where large

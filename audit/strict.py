@@ -1,7 +1,7 @@
 """One message checked against its schema, to the last byte. In: a wire type and bytes. Out: whether they are exactly one value of it. Pure.
 
-fastavro decodes what is sound, and lets pass what Avro does not allow: negative indices, ints beyond 32 bits, booleans of 2, decimals beyond
-their precision. So what the flow called malformed or out of range is judged here, slowly and without trusting a length.
+fastavro decodes what is sound, and lets pass what Avro does not allow: negative indices, ints beyond 32 bits, booleans of 2, decimals
+beyond their precision. So what the flow called malformed or out of range is judged here, slowly and without trusting a length.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Wrong(ValueError):  # noqa: N818 - a verdict
 
 
 def verdict(schema: Schema, message: bytes) -> str | None:
-    """ "malformed", "range", or None for a sound message (the bytes behind the five of the header)."""
+    """The fate "malformed" or "range", or None for a sound message (the bytes behind the five of the header)."""
     walk = _Walk(message, schema.names)
     try:
         walk.over(schema.wire, 0)

@@ -15,7 +15,7 @@ import duckdb
 
 from audit import recompute
 from audit.aside import Aside, read_aside
-from audit.gather import Batch, Gather
+from audit.gather import Batch, Gather, Source
 from audit.topic import CannotVerifyError, Topics, stamp_of
 from flows.connection import connection
 from flows.declaration import Declaration, read_declaration
@@ -131,8 +131,8 @@ def survey(where: Ground, topic: str, from_ms: int | None = None) -> Survey:
     known = recompute.Known(aside.file, {partition: ends.get(partition, 0) for partition in range(partitions)}, cut)
     judged = recompute.judge(database, gather.plan, gather.parts, known)
     bounds = [
-        (from_ms, "before --from"),
-        (start if isinstance(start, int) else None, "before `start`"),
+        (from_ms, "begin before --from"),
+        (start if isinstance(start, int) else None, "begin before `start`"),
         (
             max((firsts.get(p, 0) + gather.plan.max_future_ms for p in cut), default=None),
             "may hold events that have expired from the source topic",
@@ -147,8 +147,9 @@ def _gathered(where: Ground, topic: str, aside: Aside, span: Mapping[int, tuple[
     """The parts, and the Kafka timestamp of the first message of each partition."""
     latest = where.registry.latest(f"{topic}-value")
     ids = [latest[0]] if latest is not None and _usable(where, latest[0]) else []
+    source = Source(where.declaration, topic, where.schema_of)
     while True:
-        gather, firsts = Gather(where.declaration, topic, where.directory, where.schema_of, ids, aside.doubts), dict[int, int]()
+        gather, firsts = Gather(source, where.directory, ids, aside.doubts), dict[int, int]()
         for messages in where.topics.read(topic, span, where.say):
             batch = Batch(
                 [message.partition() or 0 for message in messages],

@@ -1,8 +1,9 @@
-"""Topics as an auditor reads them: read_committed, from an offset to an offset, in no consumer group. In: settings. Out: messages, offsets."""
+"""Topics as an auditor reads them: read_committed, from offset to offset, in no consumer group. In: settings. Out: messages, offsets."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -51,12 +52,8 @@ class Topics:
 
     def span(self, topic: str) -> dict[int, tuple[int, int]]:
         """First offset and end of each partition; the end is that of what is committed."""
-        return {
-            partition: self._ask(
-                lambda partition=partition: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), ANSWER_S)
-            )
-            for partition in range(self.partitions(topic))
-        }
+        asked = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        return {tp.partition: self._ask(partial(self._consumer.get_watermark_offsets, tp, ANSWER_S)) for tp in asked}
 
     def committed(self, topic: str, partitions: int) -> dict[int, int]:
         """How far the flow has come, by partition; those that it has not committed are left out."""
@@ -125,11 +122,10 @@ def stamp_of(message: Message) -> int:
 
 def headers_of(message: Message) -> dict[str, str]:
     """Headers as text."""
-    return {
-        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "") for name, value in message.headers() or ()
-    }
+    found: Any = message.headers() or ()
+    return {name: value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "") for name, value in found}
 
 
 def progress(line: str) -> None:
     """Progress goes beside the result."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's output
+    print(line, file=sys.stderr, flush=True)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     try:
         return _verify(given.topic, given.window, given.begin, environ)
     except (CannotVerifyError, ConfigError, SchemaError) as error:
-        print(f"cannot be verified: {error}", file=sys.stderr)  # noqa: T201 - a command's output
+        print(f"cannot be verified: {error}", file=sys.stderr)
         return IMPOSSIBLE
 
 
@@ -76,7 +76,7 @@ def _verify(topic: str, label: str | None, begin_ms: int | None, environ: Mappin
             lines.append(f"{total} differences in {_scope(tally)}")
         else:
             lines.append(f"equal: {_scope(tally)}, {found.messages:,} messages{_given(found)}{_aside(tally.left_out)}")
-        print("\n".join(lines))  # noqa: T201 - a command's output
+        print("\n".join(lines))
         return DIFFERENT if total else EQUAL
 
 

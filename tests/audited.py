@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from audit import recompute
-from audit.gather import Batch, Doubts, Gather
+from audit.gather import Batch, Doubts, Gather, Source
+from audit.measure import grouped
 from audit.results import results
 from flows.declaration import Declaration, parse
 from flows.fields import Schema, SchemaError, read_schema
@@ -68,7 +69,7 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
 ) -> Audited:
     doubts = Doubts(*({p: _offsets(aside, reasons, p) for p in range(partitions)} for reasons in (["schema"], ["malformed", "range"])))
     while True:
-        gather = Gather(said, TOPIC, directory, schema_of, ids, doubts)
+        gather = Gather(Source(said, TOPIC, schema_of), directory, ids, doubts)
         for at in range(0, len(messages), step):
             part = messages[at : at + step]
             gather.take(Batch([p for p, _ in part], *([getattr(m, name) for _, m in part] for name in ("offset", "timestamp_ms", "value"))))
@@ -79,7 +80,7 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
     database = recompute.connect(directory)
     aside.write_parquet(directory / "aside.parquet")
     judged = recompute.judge(database, gather.plan, gather.parts, recompute.Known(directory / "aside.parquet"))
-    fates = {}
+    fates: dict[tuple[int, int], tuple[str, str | None]] = {}
     for file in judged.parts:
         fates |= {(p, o): (v, c) for p, o, v, c in pl.read_parquet(file, columns=["partition", "offset", "verdict", "cause"]).iter_rows()}
     closed = recompute.closed_ms(gather.plan, judged.reached, partitions)
@@ -94,9 +95,9 @@ def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged) -> Iterable[
     """As tests/differences.py wants them."""
     for window in plan.windows:
         for group_set in plan.group_sets:
-            recompute.rows(database, plan, window, group_set, recompute.counted(judged.parts), "want")
+            recompute.rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want")
             for row in recompute.fetched(database, "SELECT * FROM want"):
-                group = {path: row[recompute.grouped(plan)[path]] for path in group_set}
+                group = {path: row[grouped(plan)[path]] for path in group_set}
                 yield {
                     "size_ms": window.size_ms,
                     "window_start": row["start"],

@@ -6,14 +6,16 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import fastavro
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.cimpl import NewTopic
 
 from flows.registry import Registry
 from infra.embedded import Cluster
@@ -110,20 +112,21 @@ class Audit:
 
     def until_closed(self, second: int, child: "subprocess.Popen[bytes]") -> None:
         """Until the windows of that second and of 5 s have their final rows."""
-        for window, size in (("1s", 1), ("5s", 5)):
-            start = T0_MS // 1000 // size * size + second // size * size
-            start = (T0_MS // 1000 + second) // size * size - (size if size > 1 else 0)
-            until(
-                lambda window=window, start=start: any(
-                    row["window_start"].timestamp() >= start for row in finals(self.cluster, f"kpi.{self.topic.name}.{window}")
-                ),
-                60,
-                child,
-            )
+        wanted_s = T0_MS // 1000 + second
+
+        def closed(window: str) -> bool:
+            return any(row["window_end"].timestamp() > wanted_s for row in finals(self.cluster, f"kpi.{self.topic.name}.{window}"))
+
+        until(lambda: closed("1s") and closed("5s"), 60, child)
 
     def kept(self, topic: str) -> list[Any]:
         """Every committed message of a topic, as the client gives it."""
-        settings = {"bootstrap.servers": self.cluster.bootstrap, "group.id": "audits", "enable.auto.commit": False, "enable.partition.eof": True}
+        settings = {
+            "bootstrap.servers": self.cluster.bootstrap,
+            "group.id": "audits",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
         consumer = Consumer({**settings, "isolation.level": "read_committed"})
         left = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
@@ -138,18 +141,51 @@ class Audit:
         consumer.close()
         return messages
 
-    def rewrite(self, topic: str, changed: Callable[[dict[str, Any]], list[dict[str, Any]]], place: Any) -> None:
-        """Write rows beside one that is there: what a wrong flow would have published."""
-        schema: Any = fastavro.parse_schema(json.loads((Registry(self.cluster.registry_url).latest(f"{topic}-value") or (0, ""))[1]))
-        row: Any = fastavro.schemaless_reader(io.BytesIO(place.value()[5:]), schema, None)
+    def row(self, message: Any) -> dict[str, Any]:
+        """What a record of a KPI topic says."""
+        row: Any = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), self._schema(f"{message.topic()}-value"), None)
+        return dict(row)
+
+    def like(self, message: Any, **changes: Any) -> "Record":
+        """A record of a KPI topic with other values in some fields."""
+        row = {**self.row(message), **changes}
+        bodies = []
+        for end, head in (("key", message.key()), ("value", message.value())):
+            schema, body = self._schema(f"{message.topic()}-{end}"), io.BytesIO()
+            fastavro.schemaless_writer(body, schema, {field["name"]: row[field["name"]] for field in schema["fields"]})
+            bodies.append(head[:5] + body.getvalue())
+        return Record(bodies[0], bodies[1], message.partition(), message.headers())
+
+    def _schema(self, subject: str) -> Any:
+        found = Registry(self.cluster.registry_url).latest(subject)
+        assert found is not None
+        return fastavro.parse_schema(json.loads(found[1]))
+
+    def republish(self, topic: str, records: Sequence["Record"]) -> None:
+        """The topic anew, with these records: what another flow would have published."""
+        admin = self.topic.admin
+        partitions = len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
+        admin.delete_topics([topic])[topic].result(10)
+        until(lambda: topic not in admin.list_topics(timeout=10).topics, 30)
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+        until(lambda: len(admin.list_topics(timeout=10).topics.get(topic, SimpleNamespace(partitions=())).partitions) == partitions, 30)
         producer = Producer({"bootstrap.servers": self.cluster.bootstrap, "log_level": 0})
-        key_schema: Any = fastavro.parse_schema(json.loads((Registry(self.cluster.registry_url).latest(f"{topic}-key") or (0, ""))[1]))
-        for new in changed(dict(row)):
-            value, key = io.BytesIO(), io.BytesIO()
-            fastavro.schemaless_writer(value, schema, new)
-            fastavro.schemaless_writer(key, key_schema, {field["name"]: new[field["name"]] for field in key_schema["fields"]})
-            producer.produce(topic, place.value()[:5] + value.getvalue(), place.key()[:5] + key.getvalue(), place.partition())
-        assert producer.flush(10) == 0
+        for record in records:
+            producer.produce(topic, record.value, record.key, record.partition, headers=record.headers)
+        assert producer.flush(30) == 0
+
+
+class Record(NamedTuple):
+    """A record to be written again."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    headers: Any
+
+    @classmethod
+    def of(cls, message: Any) -> "Record":
+        return cls(message.key(), message.value(), message.partition(), message.headers())
 
 
 def sale(
@@ -167,6 +203,3 @@ def ran(cluster: Cluster, home: Path, prefix: str) -> Audit:
         audit.until_closed(11, child)
         assert audit.flow.end(child) == 0
     return audit
-
-
-__all__ = ["Audit", "ran", "replace", "sale"]
