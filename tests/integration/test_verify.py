@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
 from infra.embedded import Cluster
@@ -143,3 +144,14 @@ def test_what_cannot_be_verified_says_the_way_on(audit: Audit) -> None:
     said = audit.run("audit.verify", "equal.unread")
     assert said.returncode == 2
     assert "has committed no offsets of equal.unread: let it run first" in said.stderr
+
+
+@pytest.mark.timeout(240)
+def test_windows_that_may_hold_expired_events_are_left_out(audit: Audit) -> None:
+    """The last test of this file, as what has expired does not come back."""
+    topic, admin = audit.topic.name, audit.topic.admin
+    assert audit.verify("1s").returncode == 0
+    admin.delete_records([TopicPartition(topic, 0, 5)])[TopicPartition(topic, 0)].result(10)
+    said = audit.verify("1s")
+    assert said.returncode == 2, said.stdout + said.stderr  # twelve seconds of run, and max_future is 5 minutes
+    assert "rows of windows that may hold events that have expired from the source topic" in said.stderr
