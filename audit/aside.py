@@ -1,5 +1,6 @@
 """Late records and dead letters of one source topic as Parquet. In: kpi.late, kpi.dead-letters. Out: one file, and what to doubt."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ SCHEMA = {
     "offset": pl.Int64(),
     "reason": pl.String(),  # `late`, or why it is a dead letter
     "cause": pl.String(),  # of a late one
-    "last": pl.Int64(),  # the last offset that it speaks of: of a batch that cannot be read there is one letter
-    "truncated": pl.Boolean(),
+    "last": pl.Int64(),  # of a batch that could not be unpacked there is one letter: its last offset; null of a message's
 }
+BATCH = r"partition \d+, offsets \d+ to (\d+), \d+ records: "  # how the letter of a whole batch begins to say what is wrong
 ROWS = 100_000  # kept in memory until they are written
 
 
@@ -54,8 +55,8 @@ def read_aside(topics: Topics, topic: str, directory: Path) -> Aside:
 def _row(said: Mapping[str, str]) -> tuple[Any, ...]:
     offset = int(said["kpi.offset"])
     cause = said.get("kpi.error", "").removeprefix("cause: ") if said.get("kpi.reason") == "late" else None
-    last = int(said.get("kpi.last-offset", offset))
-    return int(said["kpi.partition"]), offset, said.get("kpi.reason"), cause, last, "kpi.truncated" in said
+    whole = re.match(BATCH, said.get("kpi.error", ""))
+    return int(said["kpi.partition"]), offset, said.get("kpi.reason"), cause, int(whole[1]) if whole else None
 
 
 def _write(rows: list[tuple[Any, ...]], directory: Path, number: int) -> Path:

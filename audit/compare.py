@@ -132,6 +132,8 @@ def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Diff
     required = survey.closed_ms is not None and end_ms <= survey.closed_ms
     if not final and not required:
         return  # open still
+    if not final and row["events"] is None:
+        return  # provisional rows of a group that went over the limit
     if survey.from_ms is not None and start_ms < survey.from_ms:
         tally.leave(f"rows of windows that {survey.why}")
         return
@@ -196,7 +198,7 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
     database.executemany("INSERT INTO reach VALUES (?, ?, ?)", reach)
     database.execute(
         'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, '
-        "any_value(cause) AS cause "
+        "any_value(cause) AS cause, max(last) AS last "
         f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop '
         'GROUP BY partition, "offset"'
     )
@@ -210,8 +212,8 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
         place = f"{survey.topic}[{row['partition']}] offset {row['offset']}"
         if row["n"] > 1:
             yield Difference(place, "records set aside", row["n"], 1)
-        elif row["reason"] == "size":
-            tally.leave("messages that the flow could not take for their size")
+        elif row["last"] is not None and row["verdict"] in {None, "batch"}:
+            tally.leave("batches that the flow could not unpack")
         else:
             yield Difference(place, "fate", _fate(row["reason"], row["cause"]), _fate(row["verdict"], row["its_cause"]))
     yield from _missing(survey, judged, tally)
@@ -226,7 +228,8 @@ def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
     garbage = survey.counts().get("magic", 0)
     query = (
         f'SELECT judged.* FROM (SELECT partition, "offset", verdict, cause FROM {judged} '
-        "WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond')) AS judged ANTI JOIN letters USING (partition, \"offset\")"
+        "WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond', 'batch')) AS judged "
+        'ANTI JOIN letters USING (partition, "offset")'
     )
     for row in recompute.fetched(survey.database, query):
         late = row["verdict"] == "late"

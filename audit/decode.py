@@ -14,6 +14,7 @@ import polars as pl
 
 from audit.strict import verdict
 from flows.fields import Leaf, Schema, SchemaError, Wire
+from flows.plan import TopicPlan
 
 HEAD = 5  # bytes: zero, then the schema's id
 DIGITS = 38  # of a decimal column
@@ -22,6 +23,7 @@ MILLI_NS = 1_000_000
 FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError)  # of fastavro, on wild bytes
 
 Columns = Mapping[str, pl.DataType]
+Aliases = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Reading:
     digits: Mapping[str, int]  # of the decimals among them
 
 
+def aliases_of(plan: TopicPlan) -> Aliases:
+    """What other versions call a plan's columns, where the plan knows."""
+    return dict(getattr(plan, "aliases", ()))
+
+
 class Said(NamedTuple):
     """What dead letters say of some messages, by their place in the batch, where that decides how they are read."""
 
@@ -42,14 +49,17 @@ class Said(NamedTuple):
     doubted: Collection[int] = ()  # reason malformed or range: judged byte by byte
 
 
-def reading(schema: Schema, columns: Columns) -> Reading:
-    """How to get these columns (leaf path -> dtype) out of messages of a schema. A column that it lacks, or has otherwise, is null."""
+def reading(schema: Schema, columns: Columns, aliases: Aliases) -> Reading:
+    """How to get these columns (leaf path -> dtype) out of messages of a schema. A column that it lacks, or has otherwise, is null.
+
+    `aliases`: what other versions of the schema call a column.
+    """
     leaves = {}
     for path, dtype in columns.items():
-        leaf = schema.leaves.get(path)
+        leaf = next((schema.leaves[name] for name in (path, *aliases.get(path, ())) if name in schema.leaves), None)
         if leaf is not None and widens(leaf.dtype, dtype):
             leaves[path] = leaf
-    digits = {path: _precision(schema.wire, path.split(".")) for path, leaf in leaves.items() if leaf.kind == "decimal"}
+    digits = {path: _precision(schema.wire, leaf.path.split(".")) for path, leaf in leaves.items() if leaf.kind == "decimal"}
     return Reading(schema, _without_logical(schema.parsed), columns, leaves, digits)
 
 
@@ -127,7 +137,7 @@ def _events(
         if path not in its.leaves:
             series.append(pl.repeat(None, len(found), dtype=dtype, eager=True).alias(path))
             continue
-        plains = _values(records, path.split("."))
+        plains = _values(records, its.leaves[path].path.split("."))
         if path in its.digits:
             _out_of_range(plains, found, its.digits[path], fates)
         series.append(_promoted(_column(plains, its.leaves[path]), dtype).alias(path))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from audit.limit import LONGEST, most, short
 from flows.expressions import evaluate
 from flows.plan import Kpi, TopicPlan, dtype_of
 
@@ -37,13 +38,20 @@ def part(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
     """Of a frame with partition, offset, stamp, fate and the plan's leaves: COLUMNS, groups as text, measures (null where not finite)."""
     columns = [pl.col("partition", "offset", "stamp", "fate"), pl.col(plan.time or "stamp").cast(pl.Int64).alias("time")]
     kept = evaluate(frame, plan.where, pl.Boolean()) if plan.where is not None else pl.repeat(value=True, n=len(frame), eager=True)
-    groups = [pl.col(path).cast(pl.String).alias(name) for path, name in grouped(plan).items()]
+    groups = [_grouped(frame[path].cast(pl.String), plan).alias(name) for path, name in grouped(plan).items()]
     measures = [
         column
         for name, (of, kpi) in measured(plan).items()
         for column in _measure(name, evaluate(frame, of, dtype_of(kpi.kind, kpi.scale)))
     ]
     return frame.select(*columns, kept.alias("kept"), *groups, *measures)
+
+
+def _grouped(values: pl.Series, plan: TopicPlan) -> pl.Series:
+    """Group values as rows have them."""
+    if most(plan) is None or not (values.str.len_bytes() > LONGEST).any():
+        return values
+    return pl.Series([short(value) for value in values], dtype=pl.String)
 
 
 def _measure(name: str, values: pl.Series) -> list[pl.Series]:

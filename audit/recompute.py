@@ -11,9 +11,11 @@ from typing import Any
 
 import duckdb
 
+from audit import limit
 from audit.measure import PARTS, grouped, measured
 from flows.plan import Kpi, TopicPlan, Window
 
+DuckError = duckdb.Error
 YEAR_9999_MS = 253_402_300_799_999
 MEMORY = "1GB"
 GIVEN = "reason = 'future' OR cause IN ('idle', 'joined', 'closed')"
@@ -53,12 +55,17 @@ def judge(database: duckdb.DuckDBPyConnection, plan: TopicPlan, parts: Iterable[
     """One fate a message.
 
     Taken as given is what depends on the clock of the run: late because of a promise (causes idle, joined, closed), and future by the
-    read clock. All else is computed. What the flow has not come to has the verdict `beyond`.
+    read clock. All else is computed. What the flow has not come to has the verdict `beyond`; what is of a batch that
+    it could not unpack, `batch`.
     """
     cut = f" OR (reason = 'late' AND partition IN ({', '.join(map(str, known.cut))}))" if known.cut else ""
     database.execute(
         'CREATE OR REPLACE TABLE given AS SELECT DISTINCT ON (partition, "offset") partition, "offset", reason, cause '
         f"FROM {parquet([known.aside])} WHERE {GIVEN}{cut}"
+    )
+    database.execute(
+        f'CREATE OR REPLACE TABLE batches AS SELECT DISTINCT partition, "offset" AS first, last FROM {parquet([known.aside])} '
+        "WHERE last IS NOT NULL"
     )
     database.execute("CREATE OR REPLACE TABLE carry (partition INTEGER, time BIGINT)")
     database.execute("CREATE OR REPLACE TABLE ends (partition INTEGER, stop BIGINT)")
@@ -84,10 +91,11 @@ def _judging(plan: TopicPlan, part: Path) -> str:
     return f"""
     WITH said AS (
         SELECT part.*, given.reason AS reason, given.cause AS given_cause, coalesce(part."offset" >= ends.stop, false) AS beyond,
-            fate IS NULL AND time BETWEEN 0 AND {YEAR_9999_MS} AS possible
+            batches.first IS NOT NULL AS whole, fate IS NULL AND NOT whole AND time BETWEEN 0 AND {YEAR_9999_MS} AS possible
         FROM {parquet([part])} AS part
         LEFT JOIN given ON given.partition = part.partition AND given."offset" = part."offset"
         LEFT JOIN ends ON ends.partition = part.partition
+        LEFT JOIN batches ON batches.partition = part.partition AND part."offset" BETWEEN batches.first AND batches.last
     ), dated AS (
         SELECT *, possible AND NOT beyond
             AND NOT ((stamp >= 0 AND time > stamp + {plan.max_future_ms}) OR coalesce(reason = 'future', false)) AS moves FROM said
@@ -99,7 +107,7 @@ def _judging(plan: TopicPlan, part: Path) -> str:
         SELECT *, CASE WHEN NOT moves THEN NULL WHEN {late} THEN 'data' WHEN reason = 'late' THEN given_cause END AS cause FROM told
     )
     SELECT partition, "offset", stamp, time, kept, cause, {", ".join([*wanted, ""])}
-        CASE WHEN beyond THEN 'beyond' WHEN fate IS NOT NULL THEN fate
+        CASE WHEN beyond THEN 'beyond' WHEN whole THEN 'batch' WHEN fate IS NOT NULL THEN fate
             WHEN NOT possible OR possible IS NULL THEN 'time' WHEN NOT moves THEN 'future' WHEN cause IS NOT NULL THEN 'late'
             WHEN kept IS NOT TRUE THEN 'filtered' ELSE 'folded' END AS verdict
     FROM caused
@@ -130,10 +138,16 @@ def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, cell: tuple[Windo
         sums += _accumulators(name, kpi, aggregates)
     start = f"time // {window.size_ms} * {window.size_ms}"
     keys = ", ".join(["start", *names])
-    database.execute(
-        f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
-        f"FROM (SELECT *, {start} AS start FROM {events}) GROUP BY {keys}"
-    )
+    dated = f"(SELECT *, {start} AS start FROM {events})"
+    grouping = f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
+    database.execute(f"{grouping} FROM {dated} GROUP BY {keys}")
+    keep = limit.most(plan)
+    if keep is not None and limit.over(database, table, names, keep):
+        same = " AND ".join(f"dated.{name} IS NOT DISTINCT FROM gone.{name}" for name in ("start", *names))
+        folded = ", ".join(f"CASE WHEN gone.start IS NULL THEN dated.{name} ELSE '{limit.OTHER}' END AS {name}" for name in names)
+        database.execute(
+            f"{grouping} FROM (SELECT dated.* REPLACE ({folded}) FROM {dated} AS dated LEFT JOIN gone ON {same}) GROUP BY {keys}"
+        )
 
 
 def key_of(names: Sequence[str]) -> str:
@@ -158,8 +172,11 @@ def _accumulators(name: str, kpi: Kpi, aggregates: set[str]) -> list[str]:
             found.append(f"count(*) FILTER ({name}) AS {name}_sum")
         else:
             found.append(f"sum({name}::HUGEINT) AS {name}_sum")
-    if "deviation" in aggregates:
-        found += [f"stddev_samp({name}::DOUBLE) AS {name}_deviation", f"max(abs({name}::DOUBLE)) AS {name}_largest"]
+    if "deviation" in aggregates:  # DuckDB ends with an error where squares are beyond a double
+        found += [
+            f"stddev_samp({name}::DOUBLE) FILTER (abs({name}::DOUBLE) < 1e150) AS {name}_deviation",
+            f"max(abs({name}::DOUBLE)) AS {name}_largest",
+        ]
     found += [f"{it}({name}) AS {name}_{it}" for it in ("min", "max") if it in aggregates]
     return found
 

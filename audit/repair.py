@@ -20,6 +20,7 @@ from audit import recompute
 from audit.compare import JOINED, changed, place_of, valid
 from audit.measure import grouped
 from audit.published import REPAIR, Published, read_published
+from audit.recompute import DuckError
 from audit.results import results
 from audit.survey import Ground, Survey, ground, survey
 from audit.topic import CannotVerifyError, progress
@@ -28,6 +29,7 @@ from flows.errors import ConfigError
 from flows.fields import SchemaError
 from flows.plan import Window
 from flows.records import field_names, schemas
+from flows.registry import Away, Refused
 
 FIRST = 10
 DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     try:
         with ground(environ, progress) as where:
             return _repair(where, given.topic, yes=given.yes)
-    except (CannotVerifyError, ConfigError, SchemaError) as error:
+    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
         print(f"cannot be repaired: {error}", file=sys.stderr)
         return IMPOSSIBLE
     except KeyboardInterrupt:

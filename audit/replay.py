@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
-from audit.decode import HEAD, Reading, Said, decode, reading
+from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
 from audit.measure import part
-from audit.recompute import YEAR_9999_MS
+from audit.recompute import YEAR_9999_MS, DuckError
 from audit.survey import Ground, Survey, ground, survey
 from audit.topic import CannotVerifyError, headers_of, progress
 from audit.write import Entry, confirmed, write
@@ -26,6 +26,7 @@ from flows.errors import ConfigError
 from flows.fields import SchemaError
 from flows.plan import TopicPlan, plan
 from flows.records import DEAD
+from flows.registry import Away, Refused
 
 DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
 REPLAYED = "kpi.replayed"
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     try:
         with ground(environ, progress) as where:
             return _replay(where, given.topic, frozenset((given.reasons or "").split(",")) - {""}, yes=given.yes)
-    except (CannotVerifyError, ConfigError, SchemaError) as error:
+    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
         print(f"cannot be replayed: {error}", file=sys.stderr)
         return IMPOSSIBLE
     except KeyboardInterrupt:
@@ -186,7 +187,7 @@ def _plan(where: Ground, found: Survey, values: Sequence[bytes | None]) -> Topic
 
 
 def _reading(where: Ground, made: TopicPlan, schema_id: int) -> Reading:
-    return reading(where.schema_of(schema_id), dict(made.columns))
+    return reading(where.schema_of(schema_id), dict(made.columns), aliases_of(made))
 
 
 def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 
 from audit.compare import Difference, Tally, books, rows
 from audit.published import read_published
+from audit.recompute import DuckError
 from audit.survey import Survey, ground, survey
 from audit.topic import CannotVerifyError, progress
 from flows.errors import ConfigError
 from flows.fields import SchemaError
+from flows.registry import Away, Refused
 
 FIRST = 10
 EQUAL, DIFFERENT, IMPOSSIBLE = 0, 1, 2
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     given = parser.parse_args(arguments)
     try:
         return _verify(given.topic, given.window, given.begin, environ)
-    except (CannotVerifyError, ConfigError, SchemaError) as error:
+    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
         print(f"cannot be verified: {error}", file=sys.stderr)
         return IMPOSSIBLE
 

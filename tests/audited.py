@@ -20,7 +20,7 @@ from tests.framing import TOPIC, Encoded, declaration, encode
 from tests.oracle import Fate
 from tests.strategies import Run
 
-ASIDE = {"partition": pl.Int32(), "offset": pl.Int64(), "reason": pl.String(), "cause": pl.String()}
+ASIDE = {"partition": pl.Int32(), "offset": pl.Int64(), "reason": pl.String(), "cause": pl.String(), "last": pl.Int64()}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def messages_of(drawn: Run) -> list[tuple[int, Encoded]]:
 def aside_of(fates: Mapping[tuple[int, int], Fate]) -> pl.DataFrame:
     """What kpi.late and kpi.dead-letters hold of a run, and the events that found their slice closed."""
     kept = [(at, fate) for at, fate in fates.items() if fate.kind not in ("tombstone", "filtered", "folded")]
-    return pl.DataFrame([(*at, fate.kind, fate.cause) for at, fate in kept], schema=ASIDE, orient="row")
+    return pl.DataFrame([(*at, fate.kind, fate.cause, None) for at, fate in kept], schema=ASIDE, orient="row")
 
 
 def audit(drawn: Run, fates: Mapping[tuple[int, int], Fate], directory: Path, step: int) -> Audited:

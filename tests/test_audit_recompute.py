@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.audited import Audited, audit
@@ -20,7 +20,7 @@ def audited(drawn: Run, outcome: Outcome, step: int) -> Audited:
 
 
 @pytest.mark.timeout(400)
-@GENERATED
+@settings(GENERATED, max_examples=200)
 @given(runs(), st.sampled_from([1000, 13]))
 def test_the_audit_says_what_the_specification_says(drawn: Run, step: int) -> None:
     outcome = expect(drawn.spec, drawn.steps)

@@ -66,7 +66,7 @@ SERVE_KNOWS = {"connection", "registry", "fields", "errors"}
 # The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
 AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors"}
 AUDIT_MAY_IMPORT = {
-    "duckdb": {"recompute", "survey"},
+    "duckdb": {"recompute", "survey", "limit"},
     "fastavro": {"decode", "published", "repair"},
     "confluent_kafka": {"topic", "write", "published", "replay"},
     "polars": {"decode", "measure", "gather", "aside", "published", "replay"},

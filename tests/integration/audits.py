@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +62,7 @@ class Audit:
     cluster: Cluster
     topic: Topic
     flow: Flow
+    schemas: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cluster: Cluster, home: Path, prefix: str, partitions: int = PARTITIONS) -> "Audit":
@@ -157,9 +158,11 @@ class Audit:
         return Record(bodies[0], bodies[1], message.partition(), message.headers())
 
     def _schema(self, subject: str) -> Any:
-        found = Registry(self.cluster.registry_url).latest(subject)
-        assert found is not None
-        return fastavro.parse_schema(json.loads(found[1]))
+        if subject not in self.schemas:
+            found = Registry(self.cluster.registry_url).latest(subject)
+            assert found is not None
+            self.schemas[subject] = fastavro.parse_schema(json.loads(found[1]))
+        return self.schemas[subject]
 
     def republish(self, topic: str, records: Sequence["Record"]) -> None:
         """The topic anew, with these records: what another flow would have published."""
