@@ -127,6 +127,8 @@ def survey(where: Ground, topic: str, from_ms: int | None = None) -> Survey:
             for partition, first in where.topics.at_time(topic, start, span).items()
         }
     gather, firsts = _gathered(where, topic, aside, span)
+    if not gather.parts:
+        raise CannotVerifyError(f"{topic} holds no messages")
     database = recompute.connect(where.directory)
     known = recompute.Known(aside.file, {partition: ends.get(partition, 0) for partition in range(partitions)}, cut)
     judged = recompute.judge(database, gather.plan, gather.parts, known)
