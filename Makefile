@@ -3,10 +3,10 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo flow reset test check fix bench chaos lock clean
+.PHONY: help setup demo flow reset verify repair replay-dead test check fix bench chaos lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; then nothing)
 
@@ -18,6 +18,18 @@ flow: $(stamp) ## the KPI flow as in production: exactly-once, restarted after a
 
 reset: $(stamp) ## make the flow begin anew: says what that means, and asks (YES=1)
 	@YES=$(YES) exec $(bin)/python -m flows.supervise --reset
+
+verify: $(stamp) ## recompute published final rows from the source topic, with another program, and compare (TOPIC=shop.orders WINDOW=1m)
+	@[ -n "$(TOPIC)" ] || { echo "make verify: needs a source topic: make verify TOPIC=shop.orders WINDOW=1m" >&2; exit 2; }
+	@$(bin)/python -m audit.verify "$(TOPIC)" $(if $(WINDOW),"$(WINDOW)")
+
+repair: $(stamp) ## publish the windows of late records once more, with them, after showing what changes (TOPIC=shop.orders YES=1)
+	@[ -n "$(TOPIC)" ] || { echo "make repair: needs a source topic: make repair TOPIC=shop.orders" >&2; exit 2; }
+	@$(bin)/python -m audit.repair "$(TOPIC)" $(if $(filter 1,$(YES)),--yes)
+
+replay-dead: $(stamp) ## write dead letters to their source topic again, after a fix (TOPIC=shop.orders REASON=schema,malformed YES=1)
+	@[ -n "$(TOPIC)" ] || { echo "make replay-dead: needs a source topic: make replay-dead TOPIC=shop.orders REASON=schema" >&2; exit 2; }
+	@$(bin)/python -m audit.replay "$(TOPIC)" $(if $(REASON),"$(REASON)") $(if $(filter 1,$(YES)),--yes)
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download

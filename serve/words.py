@@ -124,7 +124,8 @@ def _measured(kpi: Kpi, value: Value) -> str:
 
 def note(row: Row) -> str:
     """What a row's tooltip says below its value."""
-    state = "provisional" if not row.final else "final, closed by idle" if row.closed_by == "idle" else "final"
+    how = {"idle": "final, closed by idle", "repair": "final, repaired"}.get(row.closed_by or "", "final")
+    state = how if row.final else "provisional"
     return f"{row.events:,} events · revision {row.revision} · {state}"
 
 

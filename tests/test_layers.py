@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("flows", "serve", "infra", "bench", "tests")
+PACKAGES = ("flows", "serve", "audit", "infra", "bench", "tests")
 
 # A module imports from its own layer and from those above it in this list.
 LAYERS = (
@@ -66,6 +66,16 @@ LIBRARIES = {
 
 # What of flows a reader of KPI topics needs: how to reach Kafka and the registry, and what went wrong there.
 SERVE_KNOWS = {"connection", "registry", "fields", "errors"}
+
+# The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
+AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors"}
+AUDIT_MAY_IMPORT = {
+    "duckdb": {"recompute", "survey", "limit"},
+    "fastavro": {"decode", "published", "repair"},
+    "confluent_kafka": {"topic", "write", "published", "replay"},
+    "polars": {"decode", "measure", "gather", "aside", "published", "replay"},
+    "numpy": {"gather", "aside"},
+}
 
 # What acts on the world, or asks it something. A module that says "Pure." has none of it.
 ACTS = {"bytewax", "confluent_kafka", "kafka", "bokeh", "os", "sys", "signal", "socket", "subprocess", "threading", "time", "random"}
@@ -126,9 +136,9 @@ def test_every_permission_is_used() -> None:
     assert {library: sorted(allowed - used[library]) for library, allowed in LIBRARIES.items() if allowed - used[library]} == {}
 
 
-@pytest.mark.parametrize("module", sorted(sources("flows", "serve")))
+@pytest.mark.parametrize("module", sorted(sources("flows", "serve", "audit")))
 def test_a_module_that_says_it_is_pure_imports_nothing_that_acts(module: str) -> None:
-    file = sources("flows", "serve")[module]
+    file = sources("flows", "serve", "audit")[module]
     if re.search(r"\bPure\.", ast.get_docstring(ast.parse(file.read_text())) or ""):
         assert {name.split(".")[0] for name in imports(file)} & ACTS == set()
 
@@ -138,7 +148,28 @@ def test_serve_knows_the_kpi_topics_and_not_the_insides_of_the_flow(module: str)
     assert imported_from("flows", sources("serve")[module]) <= SERVE_KNOWS
 
 
-@pytest.mark.parametrize("package", ["flows", "serve"])
+AUDIT = {name.removeprefix("audit."): file for name, file in sources("audit").items() if name != "audit.__init__"}
+
+
+@pytest.mark.parametrize("module", sorted(AUDIT))
+def test_the_audit_shares_declarations_and_names_with_the_flow_and_no_computation(module: str) -> None:
+    assert imported_from("flows", AUDIT[module]) <= AUDIT_KNOWS
+
+
+def test_each_library_of_the_audit_stays_where_it_belongs() -> None:
+    used = {
+        library: {module for module, file in AUDIT.items() if any(f"{name}.".startswith(f"{library}.") for name in imports(file))}
+        for library in (*AUDIT_MAY_IMPORT, "bytewax", "kafka", "bokeh")
+    }
+    assert used == {**AUDIT_MAY_IMPORT, "bytewax": set(), "kafka": set(), "bokeh": set()}
+
+
+def test_nothing_else_needs_the_audit_and_no_module_of_it_imports_itself_around_a_corner() -> None:
+    TopologicalSorter({module: imported_from("audit", file) for module, file in AUDIT.items()}).prepare()
+    assert {module for module, file in sources("flows", "serve", "infra", "bench").items() if imported_from("audit", file)} == set()
+
+
+@pytest.mark.parametrize("package", ["flows", "serve", "audit"])
 def test_the_product_needs_neither_tests_nor_infrastructure(package: str) -> None:
     found = {f"{module}: {name}" for module, file in sources(package).items() for name in imports(file)}
     assert {line for line in found if re.search(r": (tests|infra|bench)\b", line)} == set()

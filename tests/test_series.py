@@ -49,6 +49,11 @@ def test_a_final_row_wins_whatever_its_revision_and_whenever_it_comes() -> None:
     assert {tuple(shown(board(*order))) for order in permutations(rows)} == {(rows[1],)}
 
 
+def test_a_repaired_row_replaces_the_final_one_in_whatever_order_they_come() -> None:
+    rows = [row(0, 3.0, 4, closed_by="data"), row(0, 7.0, 5, closed_by="repair"), row(0, 8.0, 6, closed_by="repair")]
+    assert {tuple(shown(board(*order))) for order in permutations(rows)} == {(rows[2],)}
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans()), unique_by=lambda it: it[:2]), st.randoms())
 def test_the_order_in_which_rows_come_does_not_matter(said: list[tuple[int, int, bool]], random: Random) -> None:
     rows = [row(window, window * 100.0 + revision, revision, final=final) for window, revision, final in said]

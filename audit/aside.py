@@ -1,0 +1,70 @@
+"""Late records and dead letters of one source topic as Parquet. In: kpi.late, kpi.dead-letters. Out: one file, and what to doubt."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from audit.gather import Doubts
+from audit.topic import Topics, headers_of
+from flows.records import DEAD, LATE
+
+SCHEMA = {
+    "partition": pl.Int32(),
+    "offset": pl.Int64(),
+    "reason": pl.String(),  # `late`, or why it is a dead letter
+    "cause": pl.String(),  # of a late one
+    "last": pl.Int64(),  # of a batch that could not be unpacked there is one letter: its last offset; null of a message's
+}
+BATCH = r"partition \d+, offsets \d+ to (\d+), \d+ records: "  # how the letter of a whole batch begins to say what is wrong
+ROWS = 100_000  # kept in memory until they are written
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """`file`: SCHEMA; `expired`: those of the two topics whose beginning is not there any more."""
+
+    file: Path
+    doubts: Doubts
+    expired: frozenset[str]
+
+
+def read_aside(topics: Topics, topic: str, directory: Path) -> Aside:
+    """What was set aside of a topic, both topics read to their present ends."""
+    files, expired = list[Path](), set[str]()
+    for source in (LATE, DEAD):
+        span = topics.span(source)
+        if any(first > 0 for first, _ in span.values()):
+            expired.add(source)
+        rows: list[tuple[Any, ...]] = []
+        for messages in topics.read(source, span):
+            rows += [_row(said) for message in messages if (said := headers_of(message)).get("kpi.topic") == topic and "kpi.offset" in said]
+            if len(rows) >= ROWS:
+                files.append(_write(rows, directory, len(files)))
+                rows = []
+        files.append(_write(rows, directory, len(files)))
+    file = directory / "aside.parquet"
+    pl.scan_parquet(files).sink_parquet(file)
+    return Aside(file, Doubts(_offsets(file, ["schema"]), _offsets(file, ["malformed", "range"])), frozenset(expired))
+
+
+def _row(said: Mapping[str, str]) -> tuple[Any, ...]:
+    offset = int(said["kpi.offset"])
+    cause = said.get("kpi.error", "").removeprefix("cause: ") if said.get("kpi.reason") == "late" else None
+    whole = re.match(BATCH, said.get("kpi.error", ""))
+    return int(said["kpi.partition"]), offset, said.get("kpi.reason"), cause, int(whole[1]) if whole else None
+
+
+def _write(rows: list[tuple[Any, ...]], directory: Path, number: int) -> Path:
+    file = directory / f"aside-{number:06}.parquet"
+    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(file)
+    return file
+
+
+def _offsets(file: Path, reasons: list[str]) -> dict[int, Any]:
+    found = pl.scan_parquet(file).filter(pl.col("reason").is_in(reasons)).select("partition", "offset").collect()
+    return {int(key[0]): np.sort(part["offset"].to_numpy()) for key, part in found.partition_by("partition", as_dict=True).items()}

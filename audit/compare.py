@@ -1,0 +1,247 @@
+"""Published against recomputed. In: a survey, the rows of a KPI topic. Out: differences, and what could not be compared. Only reads."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from audit import recompute
+from audit.measure import grouped
+from audit.published import Published, kpis_of
+from audit.results import agree, results
+from audit.survey import Survey
+from flows.plan import Window
+
+SAMPLED = 1_000  # messages without a zero byte in front: once so many came, only every so-manieth is kept as a dead letter
+
+
+class Difference(NamedTuple):
+    """One field of one row, or one message's fate. `place`: which; "" stands for nothing there."""
+
+    place: str
+    field: str
+    published: object
+    recomputed: object
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.field}: published {_shown(self.published)}, recomputed {_shown(self.recomputed)}"
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value == "" else repr(value) if isinstance(value, str) else str(value)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a comparison came to; `left_out`: why -> rows or messages."""
+
+    rows: int = 0
+    repaired: int = 0
+    windows: set[tuple[int, int]] = field(default_factory=set)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave(self, why: str) -> None:
+        """Count what is not compared."""
+        self.left_out[why] = self.left_out.get(why, 0) + 1
+
+
+def valid(published: Published, group_set: tuple[str, ...]) -> str:
+    """SQL: of each key the row that counts: the final one with the highest revision, and how many there are of each sort."""
+    return f"""
+    SELECT key, start, max(final) AS any_final, count(*) FILTER (final AND closed_by IS DISTINCT FROM 'repair') AS finals,
+        count(*) FILTER (final AND closed_by = 'repair') AS repairs,
+        coalesce(max(kpi_offset) FILTER (NOT final) > min(kpi_offset) FILTER (final), false) AS after,
+        bool_and(sound) AS sound, max("end") AS "end",
+        any_value("group") AS "group", max(revision) AS highest,
+        arg_max(struct_pack(events := events, kpis := kpis, closed_by := closed_by, repair := repair, revision := revision,
+            kpi_partition := kpi_partition), revision) FILTER (final) AS row
+    FROM {recompute.parquet([published.file])} WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a row is compared beside: the rows of one window size and group set. `unsettled`: starts of windows (see `_unsettled`)."""
+
+    survey: Survey
+    window: Window
+    published: Published
+    group_set: tuple[str, ...]
+    unsettled: set[int]
+
+
+def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> Iterator[Difference]:
+    """Every final row of a window size: equal, there once, none missing, none too many."""
+    unsettled = _unsettled(survey, window)
+    events = recompute.counted(survey.judged.parts)
+    for group_set in survey.plan.group_sets:
+        side = Side(survey, window, published, group_set, unsettled)
+        survey.database.execute(f"CREATE OR REPLACE TABLE have AS {valid(published, group_set)}")
+        recompute.rows(survey.database, survey.plan, (window, group_set), events, "want")
+        for row in recompute.fetched(survey.database, JOINED.format(want="want")):
+            if not (row["have_row"] or {}).get("repair"):
+                yield from _compared(side, row, tally)
+        yield from _repaired(side, tally)
+    known = {",".join(group_set) for group_set in survey.plan.group_sets}
+    others = f"SELECT DISTINCT group_by FROM {recompute.parquet([published.file])}"
+    yield from (
+        Difference(f"{published.topic} by ({row['group_by']})", "group set", "rows", "")
+        for row in recompute.fetched(survey.database, others)
+        if row["group_by"] not in known
+    )
+
+
+JOINED = """
+SELECT want.*, coalesce(want.start, have.start) AS at_ms, coalesce(want.key, have.key) AS name, have.key AS have_key, have.row AS have_row,
+    have.finals AS have_finals, have.repairs AS have_repairs, have.after AS have_after, have.sound AS have_sound, have."end" AS have_end,
+    have."group" AS have_group, have.highest AS have_highest
+FROM {want} AS want FULL JOIN have ON want.key = have.key AND want.start = have.start
+"""
+
+
+def _repaired(side: Side, tally: Tally) -> Iterator[Difference]:
+    """Rows that a repair wrote hold the late messages below the offsets in their header, and no others."""
+    survey = side.survey
+    headers = recompute.fetched(survey.database, "SELECT DISTINCT row.repair AS repair FROM have WHERE row.repair IS NOT NULL")
+    for repair in [row["repair"] for row in headers]:
+        stops = {int(partition): int(stop) for partition, stop in json.loads(repair).items()}
+        events = recompute.counted(survey.judged.parts, stops)
+        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended")
+        for row in recompute.fetched(survey.database, JOINED.format(want="mended")):
+            if (row["have_row"] or {}).get("repair") == repair:
+                tally.repaired += 1
+                yield from _compared(side, row, tally)
+
+
+def _unsettled(survey: Survey, window: Window) -> set[int]:
+    """Windows with messages that the flow had not come to when its offsets were asked for: it may have, meanwhile."""
+    if not survey.judged.parts:
+        return set()
+    query = (
+        f"SELECT DISTINCT time // {window.size_ms} * {window.size_ms} AS start FROM {recompute.parquet(survey.judged.parts)} "
+        f"WHERE verdict = 'beyond' AND time BETWEEN 0 AND {recompute.YEAR_9999_MS}"
+    )
+    return {row["start"] for row in recompute.fetched(survey.database, query)}
+
+
+def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Difference]:
+    """The differences of one key, unless its window is open or left out."""
+    survey, published = side.survey, side.published
+    start_ms, end_ms = row["at_ms"], row["at_ms"] + side.window.size_ms
+    final = row["have_row"] is not None
+    required = survey.closed_ms is not None and end_ms <= survey.closed_ms
+    if not final and not required:
+        return  # open still
+    if not final and row["events"] is None:
+        return  # provisional rows of a group that went over the limit
+    if survey.from_ms is not None and start_ms < survey.from_ms:
+        tally.leave(f"rows of windows that {survey.why}")
+        return
+    if not final and published.kept_from_ms is not None and end_ms <= published.kept_from_ms:
+        tally.leave("rows that have expired from the KPI topic")
+        return
+    found = list(_differing(side, row))
+    if found and not required and start_ms in side.unsettled:
+        tally.leave("rows of windows that the flow is closing now")
+        return
+    tally.rows += 1
+    tally.windows.add((side.window.size_ms, start_ms))
+    yield from found
+
+
+def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
+    place = f"{side.published.topic} {place_of(side.survey, side.window, side.group_set, row)}"
+    have = row["have_row"]
+    if have is None:
+        yield Difference(place, "final row", "", f"{row['events']} events")
+        return
+    if row["have_finals"] > 1:
+        yield Difference(place, "final rows", row["have_finals"], 1)
+    if row["have_after"]:
+        yield Difference(place, "order", "a provisional row after the final one", "none")
+    if not row["have_sound"] or row["have_end"] != row["at_ms"] + side.window.size_ms:
+        yield Difference(place, "key", "other fields than the value's", "the same")
+    if have["closed_by"] not in {"data", "idle", "repair"}:
+        yield Difference(place, "closed_by", have["closed_by"], "data, idle or repair")
+    if row["events"] is None:
+        yield Difference(place, "final row", f"{have['events']} events", "")
+    else:
+        yield from changed(side.survey, side.window, row, place)
+
+
+def changed(survey: Survey, window: Window, row: Mapping[str, Any], place: str) -> Iterator[Difference]:
+    """The fields of a published row that are not what was recomputed. A KPI that its schema did not have yet is none."""
+    have = row["have_row"]
+    if have["events"] != row["events"]:
+        yield Difference(place, "events", have["events"], row["events"])
+    got = kpis_of(have["kpis"])
+    for name, (value, slack) in results(survey.plan, row, window.size_ms).items():
+        if name in got and not agree(value, got[name], slack):
+            yield Difference(place, name, got[name], value)
+
+
+def place_of(survey: Survey, window: Window, group_set: tuple[str, ...], row: Mapping[str, Any]) -> str:
+    """A window and group for people."""
+    names = grouped(survey.plan)
+    group = json.loads(row["have_group"]) if row["events"] is None else {path: row[names[path]] for path in group_set}
+    said = ", ".join(f"{path} = {_shown(value) if value != '' else repr('')}" for path, value in group.items())
+    return f"[{row['at_ms']}, {row['at_ms'] + window.size_ms})" + (f" {said}" if said else "")
+
+
+def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
+    """Every message has one fate, and kpi.late and kpi.dead-letters hold those they must hold, once."""
+    if not survey.judged.parts:
+        return
+    database = survey.database
+    database.execute("CREATE OR REPLACE TABLE reach (partition INTEGER, first BIGINT, stop BIGINT)")
+    reach = [(partition, first, min(end, survey.ends.get(partition, 0))) for partition, (first, end) in survey.span.items()]
+    database.executemany("INSERT INTO reach VALUES (?, ?, ?)", reach)
+    database.execute(
+        'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, '
+        "any_value(cause) AS cause, max(last) AS last "
+        f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop '
+        'GROUP BY partition, "offset"'
+    )
+    judged = recompute.parquet(survey.judged.parts)
+    query = (
+        "SELECT letters.*, judged.verdict AS verdict, judged.cause AS its_cause FROM letters "
+        f'LEFT JOIN {judged} AS judged ON letters.partition = judged.partition AND letters."offset" = judged."offset" '
+        "WHERE n > 1 OR verdict IS DISTINCT FROM reason OR letters.cause IS DISTINCT FROM its_cause"
+    )
+    for row in recompute.fetched(database, query):
+        place = f"{survey.topic}[{row['partition']}] offset {row['offset']}"
+        if row["n"] > 1:
+            yield Difference(place, "records set aside", row["n"], 1)
+        elif row["last"] is not None and row["verdict"] in {None, "batch"}:
+            tally.leave("batches that the flow could not unpack")
+        else:
+            yield Difference(place, "fate", _fate(row["reason"], row["cause"]), _fate(row["verdict"], row["its_cause"]))
+    yield from _missing(survey, judged, tally)
+
+
+def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
+    """Messages that must be late records or dead letters, and are not."""
+    query = (
+        f"SELECT partition, reason = 'late' AS late, min(\"offset\") AS oldest FROM {recompute.parquet([survey.aside.file])} GROUP BY 1, 2"
+    )
+    oldest = {(row["partition"], row["late"]): row["oldest"] for row in recompute.fetched(survey.database, query)}
+    garbage = survey.counts().get("magic", 0)
+    query = (
+        f'SELECT judged.* FROM (SELECT partition, "offset", verdict, cause FROM {judged} '
+        "WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond', 'batch')) AS judged "
+        'ANTI JOIN letters USING (partition, "offset")'
+    )
+    for row in recompute.fetched(survey.database, query):
+        late = row["verdict"] == "late"
+        if ("kpi.late" if late else "kpi.dead-letters") in survey.aside.expired and row["offset"] < oldest.get(
+            (row["partition"], late), 2**62
+        ):
+            tally.leave("records set aside that have expired")
+        elif row["verdict"] == "magic" and garbage > SAMPLED and row["offset"] % SAMPLED:
+            tally.leave("dead letters of a topic that is not Avro, of which a sample is kept")
+        else:
+            yield Difference(f"{survey.topic}[{row['partition']}] offset {row['offset']}", "fate", "", _fate(row["verdict"], row["cause"]))
+
+
+def _fate(verdict: str | None, cause: str | None) -> str:
+    return "" if verdict is None else verdict if cause is None else f"{verdict} ({cause})"

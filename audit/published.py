@@ -1,0 +1,171 @@
+"""The rows of a KPI topic as Parquet. In: a KPI topic, the registry. Out: one file: keys, what makes a row valid, values as text."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import polars as pl
+from confluent_kafka import Message
+
+from audit.decode import HEAD
+from audit.topic import CannotVerifyError, Topics, headers_of
+from flows.fields import Schema, SchemaError
+from flows.plan import TopicPlan, Window
+from flows.records import field_names, output_topic
+
+REPAIR = "kpi.repair"
+EXACT = Context(prec=80)
+ROWS = 100_000  # kept in memory until they are written
+SCHEMA = {
+    "kpi_partition": pl.Int32(),  # of the KPI topic
+    "kpi_offset": pl.Int64(),  # offset there
+    "group_by": pl.String(),
+    "key": pl.String(),  # the group's values (see recompute.key_of)
+    "group": pl.String(),  # the same for people, JSON
+    "start": pl.Int64(),
+    "end": pl.Int64(),
+    "revision": pl.Int64(),
+    "final": pl.Boolean(),
+    "closed_by": pl.String(),
+    "repair": pl.String(),  # of a repaired row: its header
+    "sound": pl.Boolean(),  # whether the value begins with the fields of the key
+    "events": pl.Int64(),
+    "kpis": pl.String(),  # JSON: KPI -> value; what the row's schema does not have is not in it
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`file`: SCHEMA. `kept_from_ms`: windows that end at or before it may have expired from the KPI topic; None: nothing has."""
+
+    topic: str
+    file: Path
+    kept_from_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How to read the rows of one version of the schema."""
+
+    plain: Any
+    groups: Mapping[str, str]  # path -> field
+    kpis: Mapping[str, tuple[str, int | None]]  # KPI -> field, scale of a decimal
+
+
+def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: Callable[[int], Schema], directory: Path) -> Published:
+    """Every row of a window size, read to the topic's present end."""
+    name = output_topic(plan.topic, window)
+    span = topics.span(name)
+    if not span:
+        raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
+    shapes: dict[int, _Shape] = {}
+    files, rows = list[Path](), list[tuple[Any, ...]]()
+    for messages in topics.read(name, span):
+        for message in messages:
+            value = message.value()
+            if value is None:
+                continue
+            schema_id = int.from_bytes(value[1:HEAD], "big")
+            try:
+                if schema_id not in shapes:
+                    shapes[schema_id] = _shape(plan, schema_of(schema_id))
+                rows.append(_row(message, value, shapes[schema_id], plan))
+            except (SchemaError, ValueError, EOFError, IndexError, KeyError) as error:
+                raise CannotVerifyError(
+                    f"{name}: partition {message.partition()}, offset {message.offset()} is no KPI row ({error})"
+                ) from None
+        if len(rows) >= ROWS:
+            files.append(_write(rows, directory, window.label, len(files)))
+            rows = []
+    files.append(_write(rows, directory, window.label, len(files)))
+    file = directory / f"published-{window.label}.parquet"
+    pl.scan_parquet(files).sink_parquet(file)
+    return Published(name, file, _kept_from(file, [partition for partition, (first, _) in span.items() if first > 0]))
+
+
+def _kept_from(file: Path, cut: Sequence[int]) -> int | None:
+    """Rows are deleted from the oldest on, so what a partition still begins with says up to where."""
+    if not cut:
+        return None
+    finals = (
+        pl.scan_parquet(file)
+        .filter("final", pl.col("kpi_partition").is_in(cut))
+        .sort("kpi_offset")
+        .group_by("kpi_partition", maintain_order=True)
+    )
+    ends = finals.agg(pl.col("end").first()).select(pl.col("end").max()).collect()
+    known = ends.item()
+    return int(known) if known is not None else 2**62
+
+
+def _shape(plan: TopicPlan, schema: Schema) -> _Shape:
+    names = field_names(plan)
+    fields = {field["name"]: field["type"] for field in json.loads(schema.text)["fields"]}
+    groups = {path: names[f"by:{path}"] for path in plan.groups}
+    kpis = {
+        kpi.name: (names[f"kpi:{kpi.name}"], _scale(fields[names[f"kpi:{kpi.name}"]]))
+        for kpi in plan.kpis
+        if names[f"kpi:{kpi.name}"] in fields
+    }
+    return _Shape(fastavro.parse_schema(_plain(json.loads(schema.text))), groups, kpis)
+
+
+def _scale(declared: Any) -> int | None:  # noqa: ANN401 - parsed JSON
+    """The scale of a nullable decimal; None for another type."""
+    branches = declared if isinstance(declared, list) else [declared]
+    return next(
+        (branch.get("scale", 0) for branch in branches if isinstance(branch, dict) and branch.get("logicalType") == "decimal"), None
+    )
+
+
+def _plain(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    if isinstance(declared, dict):
+        return {name: _plain(it) for name, it in declared.items() if name not in ("logicalType", "kpi", "group")}
+    return [_plain(it) for it in declared] if isinstance(declared, list) else declared
+
+
+def _row(message: Message, value: bytes, shape: _Shape, plan: TopicPlan) -> tuple[Any, ...]:
+    record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEAD:]), shape.plain, None)
+    group_set = [path for path in record["group_by"].split(",") if path]
+    group = {path: record[shape.groups[path]] for path in group_set}
+    kpis = {name: _said(record[field], scale) for name, (field, scale) in shape.kpis.items()}
+    return (
+        message.partition(),
+        message.offset(),
+        record["group_by"],
+        "\x1f".join("-" if it is None else f"={it}" for it in group.values()),
+        json.dumps(group, ensure_ascii=False),
+        record["window_start"],
+        record["window_end"],
+        record["revision"],
+        record["final"],
+        record["closed_by"],
+        headers_of(message).get(REPAIR),
+        value[HEAD:].startswith((message.key() or b"")[HEAD:])
+        and not any(record[shape.groups[path]] for path in plan.groups if path not in group),
+        record["events"],
+        json.dumps(kpis, ensure_ascii=False),
+    )
+
+
+def _said(value: Any, scale: int | None) -> Any:  # noqa: ANN401 - a KPI
+    return value if scale is None or value is None else {"unscaled": str(int.from_bytes(value, "big", signed=True)), "scale": scale}
+
+
+def kpis_of(text: str) -> dict[str, Any]:
+    """The KPIs of a row: `kpis` read back."""
+    return {
+        name: Decimal(value["unscaled"]).scaleb(-value["scale"], EXACT) if isinstance(value, dict) else value
+        for name, value in json.loads(text).items()
+    }
+
+
+def _write(rows: Sequence[tuple[Any, ...]], directory: Path, label: str, number: int) -> Path:
+    file = directory / f"published-{label}-{number:06}.parquet"
+    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(file, compression="lz4")
+    return file

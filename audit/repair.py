@@ -1,0 +1,168 @@
+"""`make repair`: windows of late records recomputed and published as a higher revision. In: TOPIC. Out: KPI rows, once a person agrees.
+
+A repaired row is final, its `closed_by` is "repair", its key that of the row before. Its header `kpi.repair` says up to which offset of
+each partition late messages are in it, so that `make verify` can compute it again.
+
+Exit code 0: written, or nothing to do; 1: not wanted; 2: it cannot be done, and the line says what to do.
+"""
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import fastavro
+
+from audit import recompute
+from audit.compare import JOINED, changed, place_of, valid
+from audit.measure import grouped
+from audit.published import REPAIR, Published, read_published
+from audit.recompute import DuckError
+from audit.results import results
+from audit.survey import Ground, Survey, ground, survey
+from audit.topic import CannotVerifyError, progress
+from audit.write import PARTITIONER, Entry, confirmed, write
+from flows.errors import ConfigError
+from flows.fields import SchemaError
+from flows.plan import Window
+from flows.records import field_names, schemas
+from flows.registry import Away, Refused
+
+FIRST = 10
+DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
+
+ABOUT = """Recompute the windows that late records belong to, with them, and publish what changes as a higher revision.
+
+Only windows that are closed already. First it shows what changes: windows, groups, each KPI old -> new; then it asks. All rows go out in
+one transaction. Afterwards a window and group may have two final rows: the one with the higher revision is valid, which is the newer one
+of its key, so who keeps the newest row of a key has it. A second run without new late records changes nothing."""
+
+
+class Change(NamedTuple):
+    """A row to publish: what it says, where, and how that differs from what is there."""
+
+    window: Window
+    record: Mapping[str, Any]
+    partition: int
+    lines: Sequence[str]
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser("audit.repair", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("topic", help="a source topic, as shop.orders")
+    parser.add_argument("--yes", action="store_true", help="write without asking")
+    given = parser.parse_args(arguments)
+    try:
+        with ground(environ, progress) as where:
+            return _repair(where, given.topic, yes=given.yes)
+    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
+        print(f"cannot be repaired: {error}", file=sys.stderr)
+        return IMPOSSIBLE
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return DECLINED
+
+
+def _repair(where: Ground, topic: str, *, yes: bool) -> int:
+    found = survey(where, topic)
+    changes = [change for window in found.plan.windows for change in _changes(found, window, _published(where, found, window))]
+    late = sum(count for name, count in found.counts().items() if name.startswith("late "))
+    if not changes:
+        print(f"nothing to do: {late:,} late records, and every closed window holds its own")
+        return DONE
+    lines = [line for change in changes for line in change.lines]
+    windows = {(change.window.size_ms, change.record["window_start"]) for change in changes}
+    more = [f"… and {len(lines) - FIRST:,} more"] if len(lines) > FIRST else []
+    summary = f"{len(changes):,} rows of {len(windows):,} windows change: {len(lines):,} values; {late:,} late records in all"
+    print("\n".join([*lines[:FIRST], *more, summary]))
+    if not confirmed(f"publish {len(changes):,} rows?", yes=yes):
+        return DECLINED
+    count = write(where.settings, f"{where.flow_id}-repair", _entries(where, found, changes))
+    print(f"{count:,} rows published")
+    return DONE
+
+
+def _published(where: Ground, found: Survey, window: Window) -> Published:
+    return read_published(where.topics, found.plan, window, where.schema_of, where.directory)
+
+
+def _changes(found: Survey, window: Window, published: Published) -> Iterator[Change]:
+    """The rows of closed windows with late messages that differ once those are in."""
+    if not found.judged.parts:
+        return
+    database, plan, size_ms = found.database, found.plan, window.size_ms
+    start = f"time // {size_ms} * {size_ms}"
+    judged = recompute.parquet(found.judged.parts)
+    closed = "false" if found.closed_ms is None else f"{start} + {size_ms} <= {found.closed_ms}"
+    finals = f"SELECT start FROM {recompute.parquet([published.file])} WHERE final"
+    kept = "true" if found.from_ms is None else f"{start} >= {found.from_ms}"
+    database.execute(
+        f"CREATE OR REPLACE TABLE late_windows AS SELECT DISTINCT {start} AS start FROM {judged} "
+        f"WHERE verdict = 'late' AND kept AND {kept} AND ({closed} OR {start} IN ({finals}))"
+    )
+    events = f"(SELECT * FROM {recompute.counted(found.judged.parts, found.ends)} WHERE {start} IN (SELECT start FROM late_windows))"
+    for group_set in plan.group_sets:
+        database.execute(f"CREATE OR REPLACE TABLE have AS {valid(published, group_set)}")
+        recompute.rows(database, plan, (window, group_set), events, "mended")
+        for row in recompute.fetched(database, JOINED.format(want="mended") + " WHERE want.start IS NOT NULL"):
+            lines = list(_lines(found, window, group_set, row))
+            if lines:
+                have = row["have_row"]
+                partition = PARTITIONER if have is None else have["kpi_partition"]
+                yield Change(window, _record(found, window, group_set, row), partition, lines)
+
+
+def _lines(found: Survey, window: Window, group_set: tuple[str, ...], row: Mapping[str, Any]) -> Iterator[str]:
+    place = f"{window.label} {place_of(found, window, group_set, row)}"
+    if row["have_row"] is None:
+        yield f"{place}: no row -> {row['events']} events"
+    else:
+        yield from (f"{place}: {field}: {old} -> {new}" for _, field, old, new in changed(found, window, row, place))
+
+
+def _record(found: Survey, window: Window, group_set: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as its Avro record."""
+    names, columns = field_names(found.plan), grouped(found.plan)
+    groups = {names[f"by:{path}"]: row[columns[path]] if path in group_set else None for path in found.plan.groups}
+    kpis = {names[f"kpi:{name}"]: value for name, (value, _) in results(found.plan, row, window.size_ms).items()}
+    return {
+        "group_by": ",".join(group_set),
+        **groups,
+        "window_start": row["at_ms"],
+        "window_end": row["at_ms"] + window.size_ms,
+        "events": row["events"],
+        **kpis,
+        "revision": 0 if row["have_highest"] is None else row["have_highest"] + 1,
+        "final": True,
+        "closed_by": "repair",
+    }
+
+
+def _entries(where: Ground, found: Survey, changes: Sequence[Change]) -> Iterator[Entry]:
+    """The rows in Confluent's wire format, under the schemas that the flow registered."""
+    header = json.dumps({str(partition): stop for partition, stop in sorted(found.ends.items())})
+    known: dict[Window, tuple[tuple[int, Any], tuple[int, Any]]] = {}
+    for window, record, partition, _ in changes:
+        topic = f"kpi.{found.topic}.{window.label}"
+        if window not in known:
+            key, value = (
+                (where.registry.register(f"{topic}-{end}", text), fastavro.parse_schema(json.loads(text)))
+                for end, text in zip(("key", "value"), schemas(found.plan, window), strict=True)
+            )
+            known[window] = key, value
+        key, value = known[window]
+        yield Entry(topic, _encoded(*key, record), _encoded(*value, record), [(REPAIR, header)], partition)
+
+
+def _encoded(schema_id: int, schema: Any, record: Mapping[str, Any]) -> bytes:  # noqa: ANN401 - fastavro's schema
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema, {field["name"]: record[field["name"]] for field in schema["fields"]})
+    return b"\0" + schema_id.to_bytes(4, "big") + out.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

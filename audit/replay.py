@@ -1,0 +1,204 @@
+"""`make replay-dead`: dead letters written to their source topic again. In: TOPIC [REASON]. Out: messages, once a person agrees.
+
+Key, value, timestamp and partition are the original's; the header `kpi.replayed` holds its offset. What was replayed is known by these
+headers in the source topic, so a second run writes only what the first did not.
+
+Exit code 0: written, or nothing to do; 1: not wanted; 2: it cannot be done, and the line says what to do.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+from confluent_kafka import Message
+
+from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
+from audit.measure import part
+from audit.recompute import YEAR_9999_MS, DuckError
+from audit.survey import Ground, Survey, ground, survey
+from audit.topic import CannotVerifyError, headers_of, progress
+from audit.write import Entry, confirmed, write
+from flows.errors import ConfigError
+from flows.fields import SchemaError
+from flows.plan import TopicPlan, plan
+from flows.records import DEAD
+from flows.registry import Away, Refused
+
+DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
+REPLAYED = "kpi.replayed"
+
+ABOUT = """Write dead letters of a source topic to it again, once what was wrong is mended (a schema registered, a setting changed).
+
+First it says how many there are of which reason, how many still cannot be used (they stay where they are), and how many would come too
+late now: those become late records, for `make repair`. Then it asks. All go out in one transaction: Ctrl-C before its end writes nothing.
+Headers that the originals had are not kept; a dead letter that was cut (kpi.truncated) cannot be replayed."""
+
+Place = tuple[int, int]  # partition and offset in the source topic
+
+
+@dataclass(slots=True)
+class Letters:
+    """Dead letters of one topic. `usable`: to be written again; counts by reason of the rest."""
+
+    usable: set[Place] = field(default_factory=set)
+    reasons: Counter[str] = field(default_factory=Counter)
+    still: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    cut: int = 0
+    replayed: int = 0
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser("audit.replay", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("topic", help="a source topic, as shop.orders")
+    parser.add_argument("reasons", nargs="?", help="only these reasons, joined by commas, as schema,malformed")
+    parser.add_argument("--yes", action="store_true", help="write without asking")
+    given = parser.parse_args(arguments)
+    try:
+        with ground(environ, progress) as where:
+            return _replay(where, given.topic, frozenset((given.reasons or "").split(",")) - {""}, yes=given.yes)
+    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
+        print(f"cannot be replayed: {error}", file=sys.stderr)
+        return IMPOSSIBLE
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return DECLINED
+
+
+def _replay(where: Ground, topic: str, reasons: frozenset[str], *, yes: bool) -> int:
+    found = survey(where, topic)
+    letters = _sorted(where, found, reasons)
+    print("\n".join(_words(letters)))
+    if not letters.usable:
+        print("nothing to do")
+        return DONE
+    if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=yes):
+        return DECLINED
+    count = write(where.settings, f"{where.flow_id}-replay", _entries(where, topic, letters.usable))
+    print(f"{count:,} messages written to {topic}")
+    return DONE
+
+
+def _words(letters: Letters) -> Iterator[str]:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(letters.reasons.items())) or "none"
+    yield f"dead letters: {reasons}"
+    if letters.replayed:
+        yield f"replayed before: {letters.replayed:,}"
+    if letters.cut:
+        yield f"cut when they were set aside, so not to be replayed: {letters.cut:,}"
+    if letters.still:
+        yield f"still not usable: {', '.join(f'{count:,} {reason}' for reason, count in sorted(letters.still.items()))}"
+    if letters.usable:
+        yield f"usable now: {len(letters.usable):,}, of which {letters.late:,} would be late"
+
+
+def _letters(where: Ground, topic: str) -> Iterator[list[tuple[Message, dict[str, str]]]]:
+    for messages in where.topics.read(DEAD, where.topics.span(DEAD)):
+        said = [(message, headers_of(message)) for message in messages]
+        yield [(message, headers) for message, headers in said if headers.get("kpi.topic") == topic and "kpi.offset" in headers]
+
+
+def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
+    """Every dead letter of the topic, put where it belongs."""
+    replayed, letters, seen = _replayed(where, found), Letters(), set[Place]()
+    for batch in _letters(where, found.topic):
+        chosen = []
+        for message, said in batch:
+            place = int(said["kpi.partition"]), int(said["kpi.offset"])
+            if place in seen or (reasons and said["kpi.reason"] not in reasons):
+                continue
+            seen.add(place)
+            letters.reasons[said["kpi.reason"]] += 1
+            if "kpi.truncated" in said:
+                letters.cut += 1
+            elif place in replayed:
+                letters.replayed += 1
+            else:
+                chosen.append((place, int(said["kpi.timestamp"]), message.value()))
+        _examine(where, found, chosen, letters)
+    return letters
+
+
+def _replayed(where: Ground, found: Survey) -> set[Place]:
+    """What stands in the source topic again, by its headers. A replay stands behind its original, so only from the first letter on."""
+    firsts: dict[int, int] = {}
+    for batch in _letters(where, found.topic):
+        for _, said in batch:
+            partition, offset = int(said["kpi.partition"]), int(said["kpi.offset"])
+            firsts[partition] = min(offset, firsts.get(partition, offset))
+    span = where.topics.span(found.topic)
+    asked = {partition: (max(first, span[partition][0]), span[partition][1]) for partition, first in firsts.items() if partition in span}
+    return {
+        (message.partition() or 0, int(headers_of(message)[REPLAYED]))
+        for messages in where.topics.read(found.topic, asked)
+        for message in messages
+        if message.headers() and REPLAYED in headers_of(message)
+    }
+
+
+def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, bytes | None]], letters: Letters) -> None:
+    """What would become of them now: still unusable, late, or an event."""
+    if not chosen:
+        return
+    made = _plan(where, found, [value for _, _, value in chosen])
+    frame = decode(
+        [value for _, _, value in chosen], Said(range(0), range(len(chosen))), dict(made.columns), lambda id_: _reading(where, made, id_)
+    )
+    heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
+    head = pl.DataFrame([(*place, stamp_ms) for place, stamp_ms, _ in chosen], schema=heads, orient="row")
+    for partition, offset, stamp_ms, fate, time_ms in (
+        part(made, pl.concat([head, frame.drop("row")], how="horizontal"))
+        .select("partition", "offset", "stamp", "fate", "time")
+        .iter_rows()
+    ):
+        still = fate or _time_fate(made, time_ms, stamp_ms)
+        if still:
+            letters.still[still] += 1
+            continue
+        letters.usable.add((partition, offset))
+        reached_ms = found.judged.reached.get(partition)
+        over = reached_ms is not None and (time_ms // made.slice_ms + 1) * made.slice_ms <= reached_ms - made.lateness_ms
+        letters.late += over
+
+
+def _time_fate(made: TopicPlan, time_ms: int | None, stamp_ms: int) -> str | None:
+    if time_ms is None or not 0 <= time_ms <= YEAR_9999_MS:
+        return "time"
+    return "future" if 0 <= stamp_ms < time_ms - made.max_future_ms else None
+
+
+def _plan(where: Ground, found: Survey, values: Sequence[bytes | None]) -> TopicPlan:
+    """The plan with the schemas that these messages bring."""
+    ids = {int.from_bytes(value[1:HEAD], "big") for value in values if value and len(value) >= HEAD and not value[0]} | set(
+        found.plan.version
+    )
+    known = []
+    for id_ in sorted(ids):
+        try:
+            known.append(where.schema_of(id_))
+        except SchemaError:
+            continue
+    return plan(where.declaration, found.topic, known)
+
+
+def _reading(where: Ground, made: TopicPlan, schema_id: int) -> Reading:
+    return reading(where.schema_of(schema_id), dict(made.columns), aliases_of(made))
+
+
+def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:
+    left = set(usable)
+    for batch in _letters(where, topic):
+        for message, said in batch:
+            partition, offset = place = int(said["kpi.partition"]), int(said["kpi.offset"])
+            if place in left and "kpi.truncated" not in said:
+                left.discard(place)
+                yield Entry(topic, message.key(), message.value(), [(REPLAYED, str(offset))], partition, max(0, int(said["kpi.timestamp"])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

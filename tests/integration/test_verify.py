@@ -1,0 +1,157 @@
+"""`make verify` on a real broker, after the literal flow: equal where nothing is wrong, and every planted difference found."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.cimpl import NewTopic
+
+from infra.embedded import Cluster
+from tests.integration.audits import Audit, Record, ran
+from tests.integration.running import T0_MS, finals, until
+
+ROWS = "kpi.equal.sales.1s"
+
+
+@pytest.fixture(scope="module")
+def audit(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return ran(cluster, tmp_path_factory.mktemp("flow"), "equal.")
+
+
+@pytest.fixture
+def planted(audit: Audit) -> Iterator[Callable[[str, Callable[[list[Any]], list[Record]]], "subprocess.CompletedProcess[str]"]]:
+    """Verify with other records in a topic, which gets its own back afterwards."""
+    restore: list[tuple[str, list[Record]]] = []
+
+    def plant(topic: str, edited: Callable[[list[Any]], list[Record]]) -> "subprocess.CompletedProcess[str]":
+        messages = audit.kept(topic)
+        restore.append((topic, [Record.of(message) for message in messages]))
+        audit.republish(topic, edited(messages))
+        return audit.verify()
+
+    yield plant
+    for topic, records in restore:
+        audit.republish(topic, records)
+
+
+def final(audit: Audit, messages: list[Any], second: int = 5) -> Any:
+    """A final row in the middle of the run, of a shop."""
+    at = T0_MS // 1000 + second
+    return next(
+        m
+        for m in messages
+        if (row := audit.row(m))["final"] and row["window_start"].timestamp() == at and row["group_by"] == "shop" and row["shop"] == "b"
+    )
+
+
+def without(messages: list[Any], gone: Any) -> list[Record]:
+    return [Record.of(message) for message in messages if message is not gone]
+
+
+def test_a_run_with_everything_in_it_is_equal(audit: Audit) -> None:
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.startswith("equal: ")
+    assert " by data" in said.stdout  # it had late records
+    assert "left out" not in said.stdout
+    one = audit.verify("5s")
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert one.stdout.startswith("equal: ")
+
+
+Planted = Callable[[str, Callable[[list[Any]], list[Record]]], "subprocess.CompletedProcess[str]"]
+
+
+def test_a_changed_value_of_any_type_is_found_and_named(audit: Audit, planted: Planted) -> None:
+    changes = {"events": 999, "amounts": 10**9, "weight": 3.25, "revenue": None, "last_shop": "c", "paid_share": 0.123}
+
+    def edited(messages: list[Any]) -> list[Record]:
+        rows = [final(audit, messages, second) for second in range(3, 3 + len(changes))]
+        wrong = [audit.like(row, **{name: value}) for row, (name, value) in zip(rows, changes.items(), strict=True)]
+        return [*(Record.of(message) for message in messages if message not in rows), *wrong]
+
+    said = planted(ROWS, edited)
+    assert said.returncode == 1, said.stdout + said.stderr
+    *lines, last = said.stdout.splitlines()
+    for second, (name, value) in enumerate(changes.items(), 3):
+        start_ms = T0_MS + 1000 * second
+        assert any(f"[{start_ms}, {start_ms + 1000}) shop = 'b': {name}: published {value!r}, " in line for line in lines)
+    assert last.startswith(f"{len(changes)} differences in ")
+
+
+def test_a_missing_final_row_is_found(audit: Audit, planted: Planted) -> None:
+    said = planted(ROWS, lambda messages: without(messages, final(audit, messages)))
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final row: published nothing, recomputed" in said.stdout
+    assert "1 differences" in said.stdout
+
+
+def test_a_doubled_final_row_is_found(audit: Audit, planted: Planted) -> None:
+    said = planted(ROWS, lambda messages: [*map(Record.of, messages), Record.of(final(audit, messages))])
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final rows: published 2, recomputed 1" in said.stdout
+    assert "1 differences" in said.stdout
+
+
+def test_an_invented_row_is_found(audit: Audit, planted: Planted) -> None:
+    said = planted(ROWS, lambda messages: [*map(Record.of, messages), audit.like(final(audit, messages), shop="nobody")])
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "shop = 'nobody': final row: published" in said.stdout
+    assert "recomputed nothing" in said.stdout
+    assert "1 differences" in said.stdout
+
+
+def test_a_removed_late_record_and_a_removed_dead_letter_are_found(planted: Planted) -> None:
+    def its(messages: list[Any], value: bytes) -> Any:
+        return next(m for m in messages if {("kpi.topic", b"equal.sales"), ("kpi.reason", value)} <= set(m.headers()))
+
+    said = planted("kpi.late", lambda messages: without(messages, its(messages, b"late")))
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "fate: published nothing, recomputed 'late (data)'" in said.stdout
+    assert "1 differences" in said.stdout
+
+    said = planted("kpi.dead-letters", lambda messages: without(messages, its(messages, b"short")))
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "fate: published nothing, recomputed 'short'" in said.stdout
+
+
+def test_it_runs_beside_a_live_flow(cluster: Cluster, tmp_path: Path) -> None:
+    audit = Audit.of(cluster, tmp_path, "live.")
+    with audit.flow.running() as child:
+        audit.fill(range(4))
+        until(lambda: finals(cluster, "kpi.live.sales.1s"), 40, child)
+        for second in range(4, 8):
+            audit.fill([second], 100, second)
+            said = audit.verify("1s")
+            assert said.returncode == 0, said.stdout + said.stderr
+        assert child.poll() is None
+
+
+def test_what_cannot_be_verified_says_the_way_on(audit: Audit) -> None:
+    for arguments, way_on in (
+        (("audit.verify", "no.such.topic"), "set TOPIC to a source topic"),
+        (("audit.verify", "equal.sales", "7s"), "WINDOW: got '7s', want one of 1s, 5s"),
+    ):
+        said = audit.run(*arguments)
+        assert said.returncode == 2
+        assert said.stdout == ""
+        assert way_on in said.stderr
+        assert "Traceback" not in said.stderr
+    audit.topic.admin.create_topics([NewTopic("equal.unread", 1, 1)])["equal.unread"].result(10)
+    said = audit.run("audit.verify", "equal.unread")
+    assert said.returncode == 2
+    assert "has committed no offsets of equal.unread: let it run first" in said.stderr
+
+
+@pytest.mark.timeout(240)
+def test_windows_that_may_hold_expired_events_are_left_out(audit: Audit) -> None:
+    """The last test of this file, as what has expired does not come back."""
+    topic, admin = audit.topic.name, audit.topic.admin
+    assert audit.verify("1s").returncode == 0
+    admin.delete_records([TopicPartition(topic, 0, 5)])[TopicPartition(topic, 0)].result(10)
+    said = audit.verify("1s")
+    assert said.returncode == 2, said.stdout + said.stderr  # twelve seconds of run, and max_future is 5 minutes
+    assert "rows of windows that may hold events that have expired from the source topic" in said.stderr
