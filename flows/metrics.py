@@ -10,6 +10,7 @@ from flows.watermark import NEVER
 messages = Counter("kpi_messages", "Messages by their one fate; their sum is what was read", ["topic", "partition", "fate"])
 gap = Counter("kpi_gap_messages", "Offsets that had expired before they were read", ["topic", "partition"])
 late_closed = Counter("kpi_late_closed_events", "Folded events whose slice was found closed, summed over group sets", ["topic"])
+unmeasured = Counter("kpi_unmeasured_values", "Values of folded events that KPIs leave out, by cause", ["topic", "of", "cause"])
 watermark = Gauge("kpi_watermark_seconds", "Event time a partition has reached (its lateness taken off)", ["topic", "partition"])
 waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])
 

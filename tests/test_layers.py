@@ -20,6 +20,7 @@ LAYERS = (
     {"wire", "batches", "columns", "cursor", "message", "slices", "windows", "aggregates", "watermark"},
     {"fold"},
     {"records", "encoder"},
+    {"strangers"},  # partitions that hold no Avro
     {"intake"},  # batches to events and records set aside
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
     {"source", "sink", "topology"},
@@ -37,6 +38,7 @@ FLOWS_MAY_IMPORT = {
         "batches",
         "columns",
         "intake",
+        "strangers",
         "slices",
         "windows",
         "aggregates",

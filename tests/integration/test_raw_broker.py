@@ -63,7 +63,7 @@ def polled(consumer: KafkaConsumer, topic: str, offsets: dict[int, int]) -> Iter
     ends = consumer.end_offsets(list(partitions))
     while any(consumer.position(partition) < ends[partition] for partition in partitions):
         for records in consumer.poll(timeout_ms=500).values():
-            yield from (record.value for record in records)
+            yield from (record.value.unpacked() for record in records)
     consumer.close()
 
 
