@@ -384,7 +384,7 @@ def test_what_is_not_finite_is_left_out_of_its_kpi_and_the_event_counts() -> Non
 
 def test_a_field_that_changed_to_a_type_of_no_use_is_left_out_and_counted() -> None:
     """Of what is folded only; a field that is not there any more is no matter."""
-    old, new, none = (schema({"ts": MILLIS} | more, n) for n, more in ((1, {"n": "int"}), (2, {"n": "string"}), (3, {"m": "long"})))
+    old, new, none = (schema({"ts": MILLIS, name: kind}, n) for n, name, kind in ((1, "n", "int"), (2, "n", "string"), (3, "m", "long")))
     made = planned(SAID + "kpis.n = { sum = 'n' }", old, new, none)
     rows: list[tuple[int, dict[str, Any]]] = [(1, {"n": 4}), (2, {"n": "x"}), (3, {"m": 1}), (2, {"n": "y"})]
     versions = {1: old, 2: new, 3: none}
