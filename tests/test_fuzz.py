@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz import BOMBS
 
 ROOT = Path(__file__).parents[1]
-CHILDREN = 8
+CHILDREN = 20
 MESSAGES = 2_000_000
 BODIES = 4_000
 LIMIT_S = 110

@@ -24,6 +24,8 @@ from tests.batches import varint
 from tests.integration.catalogue import BAD_SCHEMAS, CASES, EVENT, GOOD, HOSTILE, MILLIS, World, framed
 from tests.integration.running import ROOT, T0_MS, Flow, Kept, finals, now_ms, records, until
 
+pytestmark = pytest.mark.timeout(400)  # the first test fills a dozen topics and waits for one flow that reads all of them
+
 PREFIX = "poison."
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 MEGABYTES = 6
@@ -220,11 +222,11 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
     flow = Flow(cluster, tmp_path_factory.mktemp("poison"), PREFIX, CONFIG, '["1s"]', environ={"KPI_METRICS_PORT": str(port)})
     sent = {topic: len(values) for topic, values in topics.sent.items()}
     with flow.running() as child:
-        until(lambda: {topic: fates.total() for topic, fates in books(port).items()} == sent, 60, child)
+        until(lambda: {topic: fates.total() for topic, fates in books(port).items()} == sent, 150, child)
         fates, unmeasured = books(port), left_out(port)
         closed = [topic for topic in sent if topic != f"{PREFIX}empty"]  # that one has no event times that could close a window
-        until(lambda: all(finals(cluster, f"kpi.{topic}.1s") for topic in closed), 60, child)
-        until(lambda: committed(cluster, sent) == ends(cluster, sent), 30, child)
+        until(lambda: all(finals(cluster, f"kpi.{topic}.1s") for topic in closed), 90, child)
+        until(lambda: committed(cluster, sent) == ends(cluster, sent), 60, child)
         peak_mb = int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{child.pid}/status").read_text())[0]) / 1024
         assert flow.end(child) == 0
     return Run(cluster, flow, topics.sent, fates, unmeasured, peak_mb)
