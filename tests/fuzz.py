@@ -1,8 +1,8 @@
 """The decoder under fire, in a process and a thread of its own with little memory and a small stack. In: SEED, COUNT. Out: JSON lines.
 
-    python -m tests.fuzz messages SEED COUNT    mutated messages: whatever decode accepts, fastavro reads to the same values
-    python -m tests.fuzz bodies SEED COUNT      mutated bodies of record batches: cut out exactly, or RecordError
-    python -m tests.fuzz bomb NUMBER            one message of BOMBS, decoded alone: its time and memory
+- `python -m tests.fuzz messages SEED COUNT`: mutated messages; whatever decode accepts, fastavro reads to the same values
+- `python -m tests.fuzz bodies SEED COUNT`: mutated bodies of record batches; cut out exactly, or RecordError
+- `python -m tests.fuzz bomb NUMBER`: one message of BOMBS, decoded alone; its time and memory
 """
 
 import io
@@ -77,17 +77,17 @@ def event(*types: Any) -> dict[str, Any]:
     return {"type": "record", "name": "Event", "fields": [{"name": f"f{n}", "type": declared} for n, declared in enumerate(types)]}
 
 
-def value(declared: Any, rnd: Random, names: dict[str, Any], depth: int = 0) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a case a type
+def value(declared: Any, rnd: Random, names: dict[str, Any], depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912 - a case a type
     """Some value of a bare type."""
     if isinstance(declared, str) and declared in names:
         declared = names[declared]
     if isinstance(declared, list):
-        return value("null" if depth > 3 and "null" in declared else rnd.choice(declared), rnd, names, depth + 1)  # noqa: PLR2004
+        return value("null" if depth > 3 and "null" in declared else rnd.choice(declared), rnd, names, depth + 1)
     match declared if isinstance(declared, str) else declared["type"]:
         case "null":
             return None
         case "boolean":
-            return rnd.random() < 0.5  # noqa: PLR2004
+            return rnd.random() < 0.5
         case "int":
             return rnd.choice([0, 1, -1, rnd.randrange(-70, 70), -(1 << 31), (1 << 31) - 1])
         case "long":
@@ -117,13 +117,13 @@ def mutated(messages: Sequence[bytes], rnd: Random) -> bytes:
     for _ in range(1 + int(draw() * draw() * 3)):
         at, way = int(draw() * (len(message) + 1)), draw()
         octet = (b"\0", b"\x01", b"\x02", b"\x7f", b"\x80", b"\xff", bytes((int(draw() * 256),)))[int(draw() * 7)]
-        if way < 0.6:  # noqa: PLR2004
+        if way < 0.6:
             message = message[:at] + octet + message[at + 1 :]
-        elif way < 0.7:  # noqa: PLR2004
+        elif way < 0.7:
             message = message[:at] + octet + message[at:]
-        elif way < 0.8:  # noqa: PLR2004
+        elif way < 0.8:
             message = message[:at] + message[at + 1 :]
-        elif way < 0.9:  # noqa: PLR2004
+        elif way < 0.9:
             message = message[:at]
         else:
             message = message[:at] + messages[int(draw() * len(messages))][at:]
@@ -145,13 +145,13 @@ def messages(seed: int, count: int) -> dict[str, Any]:
     return dict(seen)
 
 
-def _written(plain: Any, rnd: Random) -> bytes:  # noqa: ANN401 - a parsed schema
+def _written(plain: Any, rnd: Random) -> bytes:
     out = io.BytesIO()
     fastavro.schemaless_writer(out, plain, value(plain, rnd, {}))
     return out.getvalue()
 
 
-def _judge(name: str, schema: Schema, plain: Any, some: Sequence[bytes], seen: Counter[str]) -> None:  # noqa: ANN401 - a parsed schema
+def _judge(name: str, schema: Schema, plain: Any, some: Sequence[bytes], seen: Counter[str]) -> None:
     raw = batch([(None, b"\0\0\0\0\x07" + message, 0, ()) for message in some])
     columns = {path: leaf.dtype for path, leaf in schema.leaves.items()}
     found = decode([raw], columns, lambda _: schema)
@@ -198,7 +198,7 @@ def bodies(seed: int, count: int) -> dict[str, Any]:
     good = [batch([(b"k" * (n % 3) or None, b"v" * n, n, [("h", None)] * (n % 2))] * (1 + n % 4)) for n in range(20)]
     for _ in range(count):
         one = rnd.choice(good)
-        raw = one._replace(body=mutated([it.body for it in good] if rnd.random() < 0.1 else [one.body], rnd))  # noqa: PLR2004
+        raw = one._replace(body=mutated([it.body for it in good] if rnd.random() < 0.1 else [one.body], rnd))
         try:
             records = cut([raw])
         except RecordError:
@@ -247,7 +247,7 @@ def _inside(work: Callable[[], dict[str, Any]], told: list[Any]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Work in a thread with a small stack, and say what came of it."""
     what, *numbers = arguments
-    work = {"messages": messages, "bodies": bodies, "bomb": bomb}[what]
+    work: Callable[..., dict[str, Any]] = {"messages": messages, "bodies": bodies, "bomb": bomb}[what]
     decode([batch([(None, struct.pack(">bI", 0, 7) + b"\x02", 0, ())])], {}, lambda _: read_schema(7, json.dumps(event("long"))))
     threading.stack_size(STACK_BYTES)
     if what != "bomb":

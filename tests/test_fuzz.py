@@ -32,8 +32,8 @@ def told(started: "subprocess.Popen[str]") -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         started.kill()
         started.communicate()
-        raise AssertionError(f"{started.args}: not within {LIMIT_S} s") from None
-    assert started.returncode == 0, f"{started.args}: exit code {started.returncode}: {out} {err[-2000:]}"
+        raise AssertionError(f"{started.args!r}: not within {LIMIT_S} s") from None
+    assert started.returncode == 0, f"{started.args!r}: exit code {started.returncode}: {out} {err[-2000:]}"
     found: dict[str, Any] = json.loads(out)
     return found
 

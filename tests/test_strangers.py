@@ -30,14 +30,14 @@ def kept(messages: list[Message], cuts: list[int], *, restart: bool = False) -> 
     return letters, reading.positions[0], marked
 
 
-def wanted(kinds: str) -> list[int]:
-    """The same, one message after the other."""
+def wanted(kinds: str) -> tuple[list[int], int]:
+    """The same offsets, and the row at the end, one message after the other."""
     offsets, row = [], 0
     for offset, kind in enumerate(kinds):
         row = row + 1 if kind == "m" else row if kind == "t" else 0
         if kind == "m" and (row <= 1_000 or offset % 1_000 == 0):
             offsets.append(offset)
-    return offsets
+    return offsets, row
 
 
 STRETCH = st.tuples(st.sampled_from("mmmgst"), st.sampled_from([1, 2, 600, 999, 1_000, 1_001]))
@@ -51,7 +51,7 @@ def test_the_letters_kept_are_the_same_in_every_batching_and_after_restarts(
     kinds = "".join(kind * (count if kind == "m" else 1) for kind, count in stretches)
     messages = [KINDS[kind] for kind in kinds]
     letters, position, _ = kept(messages, sorted({cut for cut in cuts if cut < len(messages)}), restart=restart)
-    assert letters == wanted(kinds)
+    assert (letters, position.strangers) == wanted(kinds)
     assert position.fates.get("magic", 0) == kinds.count("m"), "all are counted"
     assert sum(position.fates.values()) == position.offset == len(kinds)
 
@@ -67,6 +67,11 @@ def test_a_row_ends_with_any_other_fate_but_a_tombstone(between: str, *, ends: b
 def test_a_partition_is_marked_once_a_row_and_again_in_the_next() -> None:
     _, _, marked = kept([MAGIC] * 1_500 + [GOOD_ONE] + [MAGIC] * 1_200, [300, 1_200, 2_000])
     assert marked == [999, 2_500]
+
+
+def test_a_row_that_ended_in_one_batch_is_not_gone_on_with_in_the_next() -> None:
+    letters, position, marked = kept([MAGIC] * 999 + [GOOD_ONE] + [MAGIC] * 3, [1_000])
+    assert (position.strangers, marked, letters[-3:]) == (3, [], [1_000, 1_001, 1_002])
 
 
 def test_another_partition_has_a_row_of_its_own() -> None:
