@@ -247,7 +247,8 @@ def _inside(work: Callable[[], dict[str, Any]], told: list[Any]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Work in a thread with a small stack, and say what came of it."""
     what, *numbers = arguments
-    work: Callable[..., dict[str, Any]] = {"messages": messages, "bodies": bodies, "bomb": bomb}[what]
+    works: dict[str, Callable[..., dict[str, Any]]] = {"messages": messages, "bodies": bodies, "bomb": bomb}
+    work = works[what]
     decode([batch([(None, struct.pack(">bI", 0, 7) + b"\x02", 0, ())])], {}, lambda _: read_schema(7, json.dumps(event("long"))))
     threading.stack_size(STACK_BYTES)
     if what != "bomb":
