@@ -132,15 +132,18 @@ def scales(plan: TopicPlan) -> dict[str, int]:
 def conform(table: pl.DataFrame, plan: TopicPlan, written: Mapping[str, int]) -> pl.DataFrame:
     """A table of an older plan, whose decimals had the scales `written`, as this plan has it.
 
-    What was not measured then is of no events; a promoted number has its new type; a decimal its new scale.
+    What was not measured then, under a former name neither, is of no events; a promoted number has its new type; a decimal its new scale.
     """
     columns = []
+    former = dict(plan.aliases)
     for name, (of, accumulator) in _needed(plan).items():
-        if name not in table.columns:
+        known = (of, *former.get(of, ()))
+        written_of = next((path for path in known if f"{name.partition(':')[0]}:{path}" in table.columns), None)
+        if written_of is None:
             columns.append(pl.lit(accumulator.zero, accumulator.dtype).alias(name))
             continue
-        column = pl.col(name).cast(accumulator.dtype, strict=False)
-        digits = scales(plan).get(of, 0) - written.get(of, scales(plan).get(of, 0))
+        column = pl.col(f"{name.partition(':')[0]}:{written_of}").cast(accumulator.dtype, strict=False).alias(name)
+        digits = scales(plan).get(of, 0) - written.get(written_of, scales(plan).get(of, 0))
         columns.append(column * pl.lit(10**digits, accumulator.dtype) if digits and name.startswith(("sum:", "size:")) else column)
     return table.select([name for name in table.columns if not _is_accumulator(name)]).hstack(table.select(columns)) if columns else table
 

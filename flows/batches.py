@@ -16,6 +16,7 @@ import polars as pl
 from flows.cursor import PADDING, Cursor, Ints
 from flows.message import Malformed, Reader
 
+RECORD_BYTES = 7  # the fewest that a record can have: its length, attributes, two deltas, two lengths, the number of headers
 HEADER_BYTES = 5  # magic 0 and the schema id, before the Avro bytes (Confluent wire format)
 META = {"__partition": pl.Int32(), "__offset": pl.Int64(), "__timestamp": pl.Int64(), "__batch": pl.Int32(), "__at": pl.Int64()}
 
@@ -24,8 +25,18 @@ class RecordError(ValueError):
     """The body of a batch is not made of records. Its checksum was right, so it was written so."""
 
 
+class Fault(NamedTuple):
+    """Why nothing in a batch can be read: the fate of its messages ("size" or "malformed"), and the error in words."""
+
+    reason: str
+    error: str
+
+
 class RawBatch(NamedTuple):
-    """One record batch, decompressed: `body` is `count` records in format v2. `append_time`: every record's timestamp, if not None."""
+    """One record batch, decompressed: `body` is `count` records in format v2. `append_time`: every record's timestamp, if not None.
+
+    `last_offset`: of the batch (None: that of `count` offsets without gaps). With a `fault` there is no body.
+    """
 
     partition: int
     base_offset: int
@@ -33,6 +44,13 @@ class RawBatch(NamedTuple):
     first_timestamp: int
     append_time: int | None
     body: bytes
+    last_offset: int | None = None
+    fault: Fault | None = None
+
+    @property
+    def last(self) -> int:
+        """The last offset that the batch takes up."""
+        return self.base_offset + max(self.count, 1) - 1 if self.last_offset is None else self.last_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,8 @@ def cut(batches: Sequence[RawBatch]) -> Records:
 def _cut(batches: Sequence[RawBatch]) -> Records:
     order = sorted(range(len(batches)), key=lambda index: (batches[index].partition, batches[index].base_offset))
     ordered = [batches[index] for index in order]
+    if any(not 0 <= batch.count <= len(batch.body) // RECORD_BYTES for batch in ordered):
+        raise RecordError(_named(ordered, "more records than its bytes can hold, or less than none"))
     counts = np.array([batch.count for batch in ordered], np.int64)
     buffer, offset = _container(int(counts.sum()), [batch.body for batch in ordered])
     whole = _whole(ordered, buffer, int(counts.sum()))
@@ -104,6 +124,19 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
         "__at": ends[:-1] - bounds[batch],
     }
     return Records(buffer, pl.DataFrame(meta, schema=META), whole, start, key, key_length, value, value_length)
+
+
+def sound(batches: Sequence[RawBatch]) -> tuple[list[RawBatch], list[RawBatch]]:
+    """The batches that are made of records, and those that are not or have a fault already, each with its fault."""
+    good, bad = [], [batch for batch in batches if batch.fault is not None]
+    for batch in batches:
+        if batch.fault is None:
+            try:
+                cut([batch])
+                good.append(batch)
+            except RecordError as error:
+                bad.append(batch._replace(body=b"", fault=Fault("malformed", str(error))))
+    return good, bad
 
 
 def original(batches: Sequence[RawBatch], batch_index: int, at: int) -> tuple[bytes | None, bytes | None]:

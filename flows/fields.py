@@ -125,6 +125,15 @@ def read_schema(id: int, text: str, references: Sequence[str] = ()) -> Schema:  
     return Schema(id, text, parsed, leaves, wire, reader.names)
 
 
+def promotes(written: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether every value of one dtype can be had as the other. (Avro 1.12, schema resolution; integers and decimals also widen.)"""
+    if isinstance(written, pl.Decimal) and isinstance(wanted, pl.Decimal):
+        return written.scale <= wanted.scale
+    if isinstance(written, pl.Int64 | pl.Decimal) and wanted.is_float():
+        return True
+    return written == wanted or (isinstance(written, pl.Int64) and wanted.is_decimal()) or {written, wanted} == {pl.String(), pl.Binary()}
+
+
 def _loaded(text: str) -> Any:  # noqa: ANN401 - any JSON
     if len(text) > MAX_TEXT:
         raise SchemaError(f"{len(text)} characters, want at most {MAX_TEXT}")

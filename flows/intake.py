@@ -12,15 +12,17 @@ import numpy as np
 import polars as pl
 
 from flows import wire
+from flows.batches import Fault
 from flows.expressions import evaluate
 from flows.fields import Schema
 from flows.plan import TopicPlan, dtype_of
 from flows.records import DEAD, LATE, Origin, Record, set_aside
 from flows.slices import Events
+from flows.strangers import judged_strangers
 from flows.watermark import NEVER, Mark, Times, before, late
 
 YEAR_9999_MS = 253_402_300_799_999
-FATES = ("tombstone", "short", "magic", "schema", "malformed", "range", "time", "future", "late", "filtered", "folded")
+FATES = ("size", "tombstone", "short", "magic", "schema", "malformed", "range", "time", "future", "late", "filtered", "folded")
 PLACE = ("__partition", "__offset", "__timestamp", "__batch", "__at")  # of a message: see wire.Decoded
 CAUSES = ("data", "joined", "idle")  # of a late message; the fold knows one more, "closed"
 
@@ -38,11 +40,24 @@ class Position:
     idle_ms: int = NEVER
     fates: Mapping[str, int] = field(default_factory=dict)
     moved_ms: int = NEVER
+    strangers: int = 0  # messages of fate `magic` in a row, up to here (see strangers.py)
 
     @property
     def reached_ms(self) -> int:
         """The partition's watermark, promises included."""
         return max(self.seen_ms, self.joined_ms, self.idle_ms)
+
+
+class Notes(NamedTuple):
+    """What people should hear of some batches.
+
+    `unmeasured`: (field or expression, "not-finite" or "type") -> events whose value is left out of KPIs for that cause.
+    `strange`: partition -> the offset from which on it counts as non-Avro. `faults`: of batches that cannot be read, what is wrong.
+    """
+
+    unmeasured: dict[tuple[str, str], int]
+    strange: dict[int, int]
+    faults: list[str]
 
 
 class Taken(NamedTuple):
@@ -52,6 +67,7 @@ class Taken(NamedTuple):
     aside: list[Record]
     positions: dict[int, Position]
     offsets: dict[int, tuple[int, int]]
+    notes: Notes
 
 
 class _Judged(NamedTuple):
@@ -78,8 +94,9 @@ def take(
     A batch may begin below a partition's offset, as Kafka hands out whole batches: those messages were read before.
     Whatever `schema_of` raises but SchemaError passes through, and nothing has happened then.
     """
-    decoded = wire.decode(batches, dict(plan.columns), schema_of)
-    frame = _unread(decoded.frame, positions, batches)
+    good, bad, decoded = _decoded(plan, batches, schema_of)
+    bad = [batch for batch in bad if batch.last >= positions[batch.partition].offset]
+    frame = _unread(decoded.frame, positions, good)
     rejected = [message for message in decoded.rejected if message.offset >= positions[message.partition].offset]
     segments = _segments(frame)
     judged = _judge(plan, positions, frame, segments, clock_ms)
@@ -93,14 +110,25 @@ def take(
         books[message.partition][message.reason] += 1
         first, last = offsets.get(message.partition, (message.offset, message.offset))
         offsets[message.partition] = (min(first, message.offset), max(last, message.offset))
+    for batch in bad:
+        at = positions[batch.partition].offset
+        books[batch.partition][_fault(batch).reason] += _unread_of(batch, at)
+        first, last = offsets.get(batch.partition, (batch.base_offset, batch.last))
+        offsets[batch.partition] = (min(first, max(at, batch.base_offset)), max(last, batch.last))
+    strangers = judged_strangers(positions, frame, segments, rejected, bad)
     stand = {
-        partition: _advance(positions[partition], last + 1, judged.seen_ms.get(partition, NEVER), books[partition], clock_ms)
+        partition: replace(
+            _advance(positions[partition], last + 1, judged.seen_ms.get(partition, NEVER), books[partition], clock_ms),
+            strangers=strangers.rows.get(partition, 0),
+        )
         for partition, (_, last) in offsets.items()
     }
-    aside = [_rejected(plan.topic, message) for message in rejected if message.reason != "tombstone"]
-    aside += _unfolded(plan.topic, batches, frame, judged)
+    aside = [_rejected(plan.topic, message) for message in rejected if message.reason != "tombstone" and strangers.kept(message)]
+    aside += [_faulty(plan.topic, batch) for batch in bad]
+    aside += _unfolded(plan.topic, good, frame, judged)
     folded = frame if (judged.fate == _FOLDED).all() else frame.filter(pl.Series(judged.fate == _FOLDED))
-    return Taken(_columns(plan, folded), aside, stand, offsets)
+    events, unmeasured = _columns(plan, folded)
+    return Taken(events, aside, stand, offsets, Notes(unmeasured, strangers.since, [_said(batch) for batch in bad]))
 
 
 def promise(plan: TopicPlan, positions: Mapping[int, Position], ended: Iterable[int], clock_ms: int) -> dict[int, Position]:
@@ -120,6 +148,7 @@ class Reading:
         self.positions: dict[int, Position] = {}
         self.ended: set[int] = set()  # partitions whose end was seen since data last moved them
         self.fresh: set[int] = set()  # partitions in which nothing unread is old
+        self.notes = Notes({}, {}, [])  # of what was read last
 
     def meet(self, partition: int, offset: int, clock_ms: int, *, joined_behind_ms: int | None = None) -> None:
         """A partition to be read from `offset`; one that joined while the flow runs starts with a promise that far behind the clock."""
@@ -133,6 +162,7 @@ class Reading:
         taken = take(plan, self.positions, batches, schema_of, clock_ms)
         self.ended -= {partition for partition, at in taken.positions.items() if at.seen_ms > self.positions[partition].reached_ms}
         self.positions |= taken.positions
+        self.notes = taken.notes
         return self._events(plan, taken.frame, partitions, clock_ms, taken.offsets), taken.aside
 
     def tick(self, plan: TopicPlan, partitions: int, ended: Iterable[int], clock_ms: int) -> Events:
@@ -161,6 +191,39 @@ def _advance(position: Position, offset: int, seen_ms: int, fates: Counter[str],
         moved_ms=clock_ms if seen_ms > position.reached_ms else position.moved_ms,
         fates=dict(fates + Counter(position.fates)),  # a plain one: dataclasses.astuple does not copy a Counter, it counts its pairs
     )
+
+
+def _decoded(
+    plan: TopicPlan, batches: Sequence[wire.RawBatch], schema_of: Callable[[int], Schema]
+) -> tuple[Sequence[wire.RawBatch], list[wire.RawBatch], wire.Decoded]:
+    """The batches that can be read, those of which nothing can, and what the first hold. Each is tried alone only when one fails."""
+    bad = [batch for batch in batches if batch.fault is not None]
+    good = [batch for batch in batches if batch.fault is None] if bad else batches
+    columns, aliases = dict(plan.columns), dict(plan.aliases)
+    try:
+        return good, bad, wire.decode(good, columns, schema_of, aliases)
+    except wire.RecordError:
+        good, bad = wire.sound(batches)
+        return good, bad, wire.decode(good, columns, schema_of, aliases)
+
+
+def _fault(batch: wire.RawBatch) -> Fault:
+    return batch.fault or Fault("malformed", "")
+
+
+def _unread_of(batch: wire.RawBatch, offset: int) -> int:
+    """How many messages of a batch that cannot be read were not counted before: what it says, within what its offsets can hold."""
+    return max(1, min(batch.count, batch.last + 1 - max(batch.base_offset, offset)))
+
+
+def _faulty(topic: str, batch: wire.RawBatch) -> Record:
+    """One dead letter for a whole batch: no value, as what could not be unpacked cannot be kept either."""
+    origin = Origin(topic, batch.partition, batch.base_offset, batch.first_timestamp, _fault(batch).reason, _said(batch))
+    return set_aside(DEAD, None, None, origin)
+
+
+def _said(batch: wire.RawBatch) -> str:
+    return f"partition {batch.partition}, offsets {batch.base_offset} to {batch.last}, {batch.count} records: {_fault(batch).error}"
 
 
 def _unread(frame: pl.DataFrame, positions: Mapping[int, Position], batches: Sequence[wire.RawBatch]) -> pl.DataFrame:
@@ -222,12 +285,19 @@ def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame,
     return records
 
 
-def _columns(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
-    """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever."""
+def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[tuple[str, str], int]]:
+    """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever, and counted."""
     kinds = {kpi.of: (kpi.kind, kpi.scale) for kpi in plan.kpis}
-    measures = {of: evaluate(frame, of, dtype_of(*kinds[of])).alias(f"of:{of}") for of in plan.measures}
-    return frame.select(
-        pl.col(plan.time or "__timestamp").alias("time"),
-        *(pl.col(path).alias(f"by:{path}") for path in plan.groups),
-        *(column.set(~column.is_finite(), None) if column.dtype.is_float() else column for column in measures.values()),
+    unusable = [name for name in frame.columns if name.startswith(wire.UNUSABLE)]
+    unmeasured = {(name.removeprefix(wire.UNUSABLE), "type"): int(frame[name].sum()) for name in unusable}
+    measures = []
+    for of in plan.measures:
+        column = evaluate(frame, of, dtype_of(*kinds[of])).alias(f"of:{of}")
+        if column.dtype.is_float() and (left_out := int((wrong := ~column.is_finite()).sum())):
+            unmeasured[of, "not-finite"] = left_out
+            column = column.set(wrong, None)
+        measures.append(column)
+    made = frame.select(
+        pl.col(plan.time or "__timestamp").alias("time"), *(pl.col(path).alias(f"by:{path}") for path in plan.groups), *measures
     )
+    return made, {what: count for what, count in unmeasured.items() if count}

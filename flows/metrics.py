@@ -11,6 +11,7 @@ messages = Counter("kpi_messages", "Messages by their one fate; their sum is wha
 gap = Counter("kpi_gap_messages", "Offsets that had expired before they were read", ["topic", "partition"])
 late_closed = Counter("kpi_late_closed_events", "Folded events whose slice was found closed, summed over group sets", ["topic"])
 groups_over = Counter("kpi_groups_over_limit", "Times that a group of a stretch was put into __other__; again if it comes again", ["topic"])
+unmeasured = Counter("kpi_unmeasured_values", "Values of folded events that KPIs leave out, by cause", ["topic", "of", "cause"])
 watermark = Gauge("kpi_watermark_seconds", "Event time a partition has reached (its lateness taken off)", ["topic", "partition"])
 waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])
 

@@ -4,6 +4,7 @@ Here alone the flow waits for registry and cluster: a plan that has left this mo
 """
 
 import threading
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from confluent_kafka.admin import AdminClient
@@ -11,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 from flows import topics
 from flows.declaration import Declaration, Topic
 from flows.edge import PROGRESS_SETTINGS
-from flows.fields import SchemaError
+from flows.errors import ConfigError
+from flows.fields import Schema, SchemaError
 from flows.plan import Output, TopicPlan, plan
 from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
 from flows.registry import Registry
@@ -57,18 +59,32 @@ class Planner:
             if new is not None:
                 ids.add(new)
             if made is None or ids != set(made.version):
-                self._plans[topic] = self._ready(plan(self._declaration, topic, [self._registry.schema(schema_id) for schema_id in ids]))
+                self._plans[topic] = self._ready(self._planned(topic, ids))
             return self._plans[topic]
+
+    def _planned(self, topic: str, ids: AbstractSet[int]) -> TopicPlan:
+        """A plan from these versions; where they lack a declared field, or have it in a type of no use, from all of its subject's."""
+        schemas = [self._registry.schema(schema_id) for schema_id in ids]
+        try:
+            return plan(self._declaration, topic, schemas)
+        except ConfigError:
+            older = [schema for id_ in self._registry.versions(f"{topic}-value") - ids if (schema := self._usable(id_)) is not None]
+            if not older:
+                raise
+            return plan(self._declaration, topic, [*schemas, *older])
+
+    def _usable(self, schema_id: int) -> Schema | None:
+        try:
+            return self._registry.schema(schema_id)
+        except SchemaError:
+            return None
 
     def _latest(self, topic: str) -> set[int]:
         """The id of the newest version of the topic's subject, if there is one that can be used."""
         latest = self._registry.latest(f"{topic}-value")
         if latest is None:
             return set()
-        try:
-            return {self._registry.schema(latest[0]).id}
-        except SchemaError:
-            return set()
+        return set() if self._usable(latest[0]) is None else {latest[0]}
 
     def _ready(self, made: TopicPlan) -> TopicPlan:
         if not made.version:

@@ -6,7 +6,7 @@ A plan travels with the data it is for, so every later step is a function of its
 import difflib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -14,9 +14,10 @@ import polars as pl
 from flows.declaration import AGGREGATES, Declaration, Topic
 from flows.errors import ConfigError
 from flows.expressions import roots, type_of
-from flows.fields import Leaf, Schema
+from flows.fields import Leaf, Schema, promotes
 
 MILLI_NS = 1_000_000
+MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
 TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
 
 
@@ -67,6 +68,7 @@ class TopicPlan:
     start: str | int  # "earliest", "latest" or UTC ms
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
 
     @property
@@ -94,22 +96,29 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     if not schemas:  # nothing readable so far: time goes on, and every message has another fate than to be folded
         return _planned(said, topic)
     at = f"topics.{topic}"
-    leaves = _leaves(schemas)
+    schemas = sorted(schemas, key=lambda schema: schema.id)
+    names = _names(schemas)
+    leaves = _leaves(schemas, names)
     frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
-    time = _time(said, leaves, at)
+    time = _time(said, leaves, at, lambda path: all(any(name in schema.leaves for name in names[path]) for schema in schemas))
     for n, group_set in enumerate(said.by):
         for path in group_set:
             _known(path, frame, f"{at}.by[{n}]")
     if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
         raise ConfigError(f"{at}.where: got {said.where!r}, want a condition (true or false)")
-    kpis = _declared(said, leaves, frame, at) if said.kpis else _derived(leaves, time)
+    kpis = (
+        _declared(said, leaves, frame, at)
+        if said.kpis
+        else _derived({path: leaf for path, leaf in leaves.items() if not _former(path, schemas, names)}, time)
+    )
     needed = {time, *(path for group_set in said.by for path in group_set)} - {None}
     for text in (said.where, *(kpi.of for kpi in kpis)):
         if text is not None and text != "*":
             needed |= set(roots(text, frame.columns))
     columns = tuple((path, leaf.dtype) for path, leaf in leaves.items() if path in needed)
-    version = tuple(sorted(schema.id for schema in schemas))
-    return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version)
+    version = tuple(schema.id for schema in schemas)
+    aliases = tuple((path, names[path][1:]) for path, _ in columns if len(names[path]) > 1)
+    return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
 
 
 def label(size_ms: int) -> str:
@@ -129,14 +138,44 @@ def fingerprint(declaration: Declaration) -> str:
     return hashlib.sha256(declaration.canonical().encode()).hexdigest()[:16]
 
 
-def _leaves(schemas: Sequence[Schema]) -> dict[str, Leaf]:
-    """The fields of all versions: the newest version's type wins, a decimal keeps the most digits behind the point."""
+def _names(schemas: Sequence[Schema]) -> dict[str, tuple[str, ...]]:
+    """Each path, and the names that a rename (an alias in the schema) gives the same field in other versions, itself first."""
+    same: dict[str, dict[str, None]] = {path: {path: None} for schema in schemas for path in schema.leaves}
+    for path, alias in [(path, alias) for schema in schemas for path, leaf in schema.leaves.items() for alias in leaf.aliases]:
+        if alias in same and same[alias] is not same[path]:
+            same[path] |= same[alias]
+            same |= dict.fromkeys(same[path], same[path])
+    return {path: (path, *(name for name in known if name != path)) for path, known in same.items()}
+
+
+def _leaves(schemas: Sequence[Schema], names: Mapping[str, Sequence[str]]) -> dict[str, Leaf]:
+    """The fields of all versions (the oldest comes first), whatever a version calls them."""
     leaves: dict[str, Leaf] = {}
-    for schema in sorted(schemas, key=lambda schema: schema.id):
+    for schema in schemas:
         for path, leaf in schema.leaves.items():
-            scale = max(leaf.scale, leaves[path].scale if path in leaves else 0)
-            leaves[path] = replace(leaf, scale=scale, dtype=pl.Decimal(38, scale)) if leaf.kind == "decimal" else leaf
+            for name in names[path]:
+                if name == path or name not in schema.leaves:
+                    leaves[name] = replace(_either(leaves[name], leaf) if name in leaves else leaf, path=name)
     return leaves
+
+
+def _either(old: Leaf, new: Leaf) -> Leaf:
+    """What a field is of which two versions have these: the newer, unless only the older can hold both, or can be measured.
+
+    A decimal keeps the most digits behind the point.
+    """
+    if old.kind == new.kind == "decimal":
+        scale = max(old.scale, new.scale)
+        return replace(new, scale=scale, dtype=pl.Decimal(38, scale))
+    if promotes(old.dtype, new.dtype):
+        return new
+    return old if promotes(new.dtype, old.dtype) or old.kind in MEASURED or new.kind not in MEASURED else new
+
+
+def _former(path: str, schemas: Sequence[Schema], names: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a field has another name by now: the newest version that has it calls it otherwise."""
+    newest = next(schema for schema in reversed(schemas) if any(name in schema.leaves for name in names[path]))
+    return path not in newest.leaves
 
 
 def _planned(said: Topic, topic: str) -> TopicPlan:
@@ -157,8 +196,11 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
     )
 
 
-def _time(said: Topic, leaves: Mapping[str, Leaf], at: str) -> str | None:
-    """The declared field, else the first of the usual names, else the first timestamp, else None: the Kafka timestamp."""
+def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable[[str], bool]) -> str | None:
+    """The declared field, else the first of the usual names, else the first timestamp, else None: the Kafka timestamp.
+
+    One that every version has goes before one that only some have: a field that is added must not make older messages timeless.
+    """
     usable = [path for path, leaf in leaves.items() if leaf.kind == "time" and leaf.unit_ns <= MILLI_NS]
     if said.time is not None:
         if said.time not in leaves:
@@ -167,7 +209,8 @@ def _time(said: Topic, leaves: Mapping[str, Leaf], at: str) -> str | None:
             raise ConfigError(f"{at}.time: got {said.time!r} of kind {leaves[said.time].kind}, want a timestamp or integer UTC ms")
         return said.time
     usual = [name for name in TIME_NAMES if name in usable or (name in leaves and leaves[name].kind == "integer")]
-    return next(iter([*usual, *usable]), None)
+    found = [*usual, *usable]
+    return next(iter([*filter(everywhere, found), *found]), None)
 
 
 def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:

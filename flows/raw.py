@@ -1,4 +1,4 @@
-"""Whole record batches out of kafka-python's consumer. In: the settings of a consumer. Out: a consumer whose values are `wire.RawBatch`.
+"""Whole record batches out of kafka-python's consumer. In: the settings of a consumer. Out: a consumer whose values are `Packed`.
 
 The library does the protocol: metadata, leaders, SASL, TLS, fetch sessions, checksums, aborted transactions, control batches, positions.
 Only its step through the records of a batch is replaced: the batch is handed out whole, as one record. That step is not public, so its
@@ -8,9 +8,8 @@ version is pinned, `tests/test_raw.py` holds it, and a consumer refuses to be ma
 import gzip
 import inspect
 import io
-import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import kafka
 import lz4.frame
@@ -20,9 +19,7 @@ from kafka.codec import snappy_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.default_records import DefaultRecordBatch
 
-from flows.batches import RawBatch, RecordError
-
-LOG = logging.getLogger(__name__)
+from flows.batches import Fault, RawBatch, RecordError
 
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
@@ -37,7 +34,7 @@ class HookError(RuntimeError):
 def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
     """A consumer with these settings, read_committed and with checksums, whose records are whole batches.
 
-    A record stands for a batch: `value` is a RawBatch, `offset` the batch's last. A consumer that starts in the middle of a batch gets
+    A record stands for a batch: `value` is a Packed, `offset` the batch's last. A consumer that starts in the middle of a batch gets
     all of it. Raises HookError.
     """
     check_hook()
@@ -78,6 +75,35 @@ def _gone(what: str) -> str:
     return f"kafka-python {kafka.__version__} has no {what}: install kafka-python==3.0.12"
 
 
+class Packed(NamedTuple):
+    """A batch as it came. A fetch holds megabytes of them, which may unpack to gigabytes: so whoever reads them unpacks them one by one."""
+
+    partition: int
+    base_offset: int
+    last_offset: int
+    count: int  # type: ignore[assignment] # hides tuple.count, which is of no use here
+    first_timestamp: int
+    append_time: int | None
+    compression: int
+    packed: bytes
+
+    def unpacked(self, limit: int | None = None) -> RawBatch | None:
+        """The batch to be read; a fault is in one of more than MAX_BODY bytes, or that cannot be unpacked. None: beyond a smaller limit."""
+        most = MAX_BODY if limit is None else min(limit, MAX_BODY)
+        body, fault = b"", None
+        try:
+            found = _decompressed(self.compression, self.packed, most)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - five libraries, and each has its own
+            fault = Fault("malformed", f"cannot be unpacked: {error or type(error).__name__}")
+        else:
+            if found is None and most < MAX_BODY:
+                return None
+            body, fault = (found, None) if found is not None else (b"", Fault("size", f"they unpack to more than {MAX_BODY} bytes"))
+        return RawBatch(self.partition, self.base_offset, self.count, self.first_timestamp, self.append_time, body, self.last_offset, fault)
+
+
 class _Batch:
     """A batch that iterates over itself once; everything else is the library's batch."""
 
@@ -95,12 +121,18 @@ class _Batch:
         batch, at = self._batch, f"partition {self._partition} from offset {self._batch.base_offset}"
         if batch.magic != FORMAT:
             raise RecordError(f"{at}: records of format {batch.magic}, want {FORMAT}")
-        body = _decompressed(batch)
-        if body is None:
-            LOG.error("%s: skipped %d records of more than %d bytes", at, batch.records_count, MAX_BODY)
         append_time = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
-        count = 0 if body is None else batch.records_count
-        self.value = RawBatch(self._partition, batch.base_offset, count, batch.first_timestamp, append_time, body or b"")
+        packed = bytes(memoryview(batch._buffer)[batch._pos :])  # noqa: SLF001 - the hook
+        self.value = Packed(
+            self._partition,
+            batch.base_offset,
+            batch.last_offset,
+            batch.records_count,
+            batch.first_timestamp,
+            append_time,
+            batch.compression_type,
+            packed,
+        )
         self.offset, self.timestamp = batch.last_offset, batch.max_timestamp
         yield self
 
@@ -113,24 +145,24 @@ class _Batch:
         return self._sound
 
 
-def _decompressed(batch: Any) -> bytes | None:  # noqa: ANN401 - the library has no types
-    """The records of a batch; None where they take more than MAX_BODY."""
-    packed = bytes(memoryview(batch._buffer)[batch._pos :])  # noqa: SLF001 - the hook
-    match batch.compression_type:
-        case batch.CODEC_NONE:
+def _decompressed(compression: int, packed: bytes, most: int) -> bytes | None:
+    """The records of a batch; None where they take more bytes than that."""
+    match compression:
+        case DefaultRecordBatch.CODEC_NONE:
             return packed
-        case batch.CODEC_SNAPPY:  # at most 64 bytes out of three
-            return bytes(snappy_decode(packed))
-        case batch.CODEC_GZIP:
+        case DefaultRecordBatch.CODEC_SNAPPY:  # at most 64 bytes out of three
+            body = bytes(snappy_decode(packed))
+            return body if len(body) <= most else None
+        case DefaultRecordBatch.CODEC_GZIP:
             stream: Any = gzip.GzipFile(fileobj=io.BytesIO(packed))
-        case batch.CODEC_LZ4:
+        case DefaultRecordBatch.CODEC_LZ4:
             stream = lz4.frame.LZ4FrameFile(io.BytesIO(packed))
-        case batch.CODEC_ZSTD:
+        case DefaultRecordBatch.CODEC_ZSTD:
             stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
         case unknown:
             raise RecordError(f"compression {unknown} is unknown")
     with stream:
-        pieces, left = [], MAX_BODY
+        pieces, left = [], most
         while piece := stream.read(min(left + 1, PIECE)):
             pieces.append(piece)
             left -= len(piece)

@@ -9,6 +9,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +21,12 @@ from flows.errors import ConfigError
 from flows.fields import Schema
 from flows.intake import Position, Reading, quiet
 from flows.plan import TopicPlan
-from flows.raw import raw_consumer
+from flows.raw import Packed, raw_consumer
 from flows.records import Record
 from flows.registry import Away
 from flows.services import DISCOVER_S, Services
 from flows.slices import Events
+from flows.strangers import IN_A_ROW, SAMPLED
 from flows.watermark import NEVER, Mark
 from flows.wire import RawBatch
 
@@ -35,6 +37,7 @@ ASK_MS = 5_000
 GATHER_S = 0.1  # how long small fetches are put together: large frames cost less an event, and this is the latency they may cost
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
 FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
+FRAME_BYTES = 32 << 20  # and of no more bytes than this, but for one batch
 FRESH_MS = 10_000
 AHEAD_SLICES = 60
 
@@ -57,10 +60,11 @@ class Share:
     reading: Reading
     topic_id: str
     partitions: int
-    waiting: list[RawBatch] = field(default_factory=list)
+    waiting: list[Packed] = field(default_factory=list)
     retry_s: float = 0.0
     refused: bool = False  # the declaration does not fit its schema
     emitted_s: float = 0.0
+    told: set[str] = field(default_factory=set)  # fields whose type changed to one of no use
     ticked: Mapping[int, Mark] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)  # partition -> Kafka timestamp of the newest batch read
 
@@ -200,16 +204,14 @@ class _Reader:
 
     def _hand_on(self, share: Share) -> bool:
         """One frame of the oldest waiting batches; False when the topic has to wait for registry or cluster."""
-        count, events = 0, 0
-        while count < len(share.waiting) and events < FRAME_EVENTS:
-            events += share.waiting[count].count
-            count += 1
         name = share.reading.topic
-        batches, share.waiting = share.waiting[:count], share.waiting[count:]
-        self._refresh(share)
         try:
-            plan = self.services.planner.plan(name)
-            made, aside = self._decode(share, plan, batches)
+            with ExitStack() as alone:
+                batches = self._unpacked(share.waiting, alone)
+                packed, share.waiting = share.waiting[: len(batches)], share.waiting[len(batches) :]
+                self._refresh(share)
+                plan = self.services.planner.plan(name)
+                made, aside = self._decode(share, plan, batches)
         except ConfigError as error:
             if self.services.planner.is_named(name):
                 raise
@@ -219,14 +221,50 @@ class _Reader:
         except (Away, topics.Unreachable) as error:
             if not share.retry_s:
                 LOG.warning("%s: reading pauses: %s", name, error)
-            share.waiting = [*batches, *share.waiting]
+            share.waiting = [*packed, *share.waiting]
             share.retry_s = time.monotonic() + RETRY_S
             return False
         if share.retry_s:
             LOG.warning("%s: reading goes on", name)
         share.retry_s = 0.0
+        self._tell(share)
         self._emit(share, [made, *self._for_sink(name, aside)])
         return True
+
+    def _unpacked(self, waiting: Sequence[Packed], alone: ExitStack) -> list[RawBatch]:
+        """The oldest batches, about a frame. One that is larger comes alone, and one at a time in this process: `alone` holds its lock."""
+        batches: list[RawBatch] = []
+        events = size = 0
+        while len(batches) < len(waiting) and events < FRAME_EVENTS and size < FRAME_BYTES:
+            batch = waiting[len(batches)].unpacked(FRAME_BYTES)
+            if batch is None:
+                if not batches:
+                    alone.enter_context(self.services.heavy)
+                    batches += [whole for whole in [waiting[0].unpacked()] if whole is not None]
+                break
+            batches.append(batch)
+            events, size = events + batch.count, size + len(batch.body)
+        return batches
+
+    def _tell(self, share: Share) -> None:
+        """What people should hear of what was just read: a line in the log, a number on the metrics page."""
+        name, notes = share.reading.topic, share.reading.notes
+        for error in notes.faults:
+            LOG.error("%s: a batch cannot be read: %s", name, error)
+        for partition, offset in notes.strange.items():
+            LOG.warning(
+                "%s[%d]: non-Avro: %d messages in a row up to offset %d; dead letters of one offset in %d only, until Avro comes",
+                name,
+                partition,
+                IN_A_ROW,
+                offset,
+                SAMPLED,
+            )
+        for (of, cause), count in notes.unmeasured.items():
+            metrics.unmeasured.labels(name, of, cause).inc(count)
+            if cause == "type" and of not in share.told:
+                share.told.add(of)
+                LOG.warning("%s: field %r has changed to a type that cannot be used; its values are left out", name, of)
 
     def _decode(self, share: Share, plan: TopicPlan, batches: Sequence[RawBatch]) -> tuple[Events, list[Record]]:
         """Once more with a larger plan whenever a schema is met that the plan was not made for."""

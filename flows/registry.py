@@ -21,6 +21,7 @@ CONFLUENT_PATH = "/apis/ccompat/v7"  # Apicurio's Confluent-compatible API
 TIMEOUT_S = (2.0, 3.0, 3.0, 3.0)  # connect (a lost packet is sent again after 1 s), read, write, free connection: within 5 s in all
 UNKNOWN_S = 60.0  # an unknown id is asked for again after this time
 UNKNOWN_IDS = 10_000  # remembered at most, so that random ids in a topic of garbage cannot fill the memory
+VERSIONS = 100  # of a subject, that a plan is made from at most
 REFERENCES = 100  # schemas that one schema may be made of
 NOT_FOUND = range(40400, 40500)  # the registry's own codes (40401 subject, 40402 version, 40403 schema); a bare 404 may be any proxy's
 
@@ -74,6 +75,21 @@ class Registry:
         except _UnknownError:
             return None
         return id_, _avro(entry, subject)
+
+    def versions(self, subject: str) -> set[int]:
+        """The ids of a subject's newest 100 versions that are there; none without such a subject. Raises Away, Refused."""
+        try:
+            numbers = self._ask(lambda client: [int(number) for number in client.get_versions(subject)], subject)
+        except _UnknownError:
+            return set()
+        ids = set()
+        for number in sorted(numbers)[-VERSIONS:]:
+            try:
+                id_, _ = self._ask(lambda client, at=number: _numbered(client.get_version(subject, at)), f"{subject} version {number}")  # type: ignore[misc]
+            except SchemaError:  # deleted meanwhile
+                continue
+            ids.add(id_)
+        return ids
 
     def register(self, subject: str, text: str) -> int:
         """The id under which the subject has this schema. Raises SchemaError when it is invalid or incompatible; Away, Refused."""

@@ -28,6 +28,7 @@ class Services:
     found: dict[str, tuple[str, int]] | None = None
     found_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    heavy: threading.Lock = field(default_factory=threading.Lock)  # held while a batch of more than 32 MiB is read: one at a time
 
     def topics(self) -> dict[str, tuple[str, int]]:
         """Chosen topic -> (id, partitions), asked anew every 5 s by whoever comes first. Raises topics.Unreachable."""

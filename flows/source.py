@@ -30,7 +30,7 @@ from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
-STATE_VERSION = 1
+STATE_VERSION = 2
 PAUSE = timedelta(milliseconds=5)
 TICK_MS = 200
 

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 
 from flows import columns as leaves
-from flows.batches import HEADER_BYTES, RawBatch, RecordError, Records, cut, first_schema_ids, original
+from flows.batches import HEADER_BYTES, RawBatch, RecordError, Records, cut, first_schema_ids, original, sound
 from flows.cursor import Columns, Cursor, Ints, read, windows
-from flows.fields import Leaf, Schema, SchemaError
+from flows.fields import Leaf, Schema, SchemaError, promotes
 from flows.message import Malformed, examine
 
-__all__ = ["Decoded", "RawBatch", "RecordError", "Rejected", "decode", "first_schema_ids", "original"]
+__all__ = ["Decoded", "RawBatch", "RecordError", "Rejected", "decode", "first_schema_ids", "original", "sound"]
+
+UNUSABLE = "__type:"  # before a wanted column's name: whether an event has that field in a type that cannot be promoted
 
 _Wanted = Mapping[str, tuple[Leaf, pl.DataType]]  # column -> the leaf that it is, and the dtype to give it
 
@@ -41,7 +43,8 @@ class Decoded:
     """Events and the rest, both by partition and offset.
 
     `frame`: __partition Int32, __offset Int64, __timestamp Int64 (Kafka's, UTC ms), __batch Int32 (index into the batches given),
-    __at Int64 (where the record starts in that batch's body), then the wanted columns.
+    __at Int64 (where the record starts in that batch's body), then the wanted columns; and for each column that some schema here has in
+    a type that cannot be promoted, `__type:<column>` Boolean: true in the rows that lack a value for that reason.
     """
 
     frame: pl.DataFrame
@@ -78,7 +81,8 @@ def decode(
         if isinstance(schema, SchemaError):
             rejections.add(rows, repeat(("schema", str(schema))), schema_id)
         else:
-            frames.append(_events(records, rows, schema, _wanted(schema, columns, aliases or {}), rejections))
+            wanted, unusable = _wanted(schema, columns, aliases or {})
+            frames.append(_events(records, rows, schema, wanted, rejections).with_columns(pl.lit(value=True).alias(it) for it in unusable))
     return Decoded(_joined(frames, records, columns), rejections.in_order())
 
 
@@ -117,22 +121,28 @@ def _asked(schema_of: Callable[[int], Schema], schema_id: int) -> Schema | Schem
         return error
 
 
-def _wanted(schema: Schema, columns: Mapping[str, pl.DataType], aliases: Mapping[str, Sequence[str]]) -> _Wanted:
-    wanted = {}
+def _wanted(schema: Schema, columns: Mapping[str, pl.DataType], aliases: Mapping[str, Sequence[str]]) -> tuple[_Wanted, list[str]]:
+    """The columns that a schema has, and the names (see UNUSABLE) of those that it has in a type of no use."""
+    wanted, unusable = {}, []
     for path, dtype in columns.items():
         leaf = next((schema.leaves[name] for name in (path, *aliases.get(path, ())) if name in schema.leaves), None)
-        if leaf is not None and _promotes(leaf.dtype, dtype):
+        if leaf is not None and promotes(leaf.dtype, dtype):
             wanted[path] = (leaf, dtype)
-    return wanted
+        elif leaf is not None or _stands(schema, path):
+            unusable.append(UNUSABLE + path)
+    return wanted, unusable
 
 
-def _promotes(written: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether every value of one dtype can be had as the other. (Avro 1.12, schema resolution; integers and decimals also widen.)"""
-    if isinstance(written, pl.Decimal) and isinstance(wanted, pl.Decimal):
-        return written.scale <= wanted.scale
-    if isinstance(written, pl.Int64 | pl.Decimal) and wanted.is_float():
-        return True
-    return written == wanted or (isinstance(written, pl.Int64) and wanted.is_decimal()) or {written, wanted} == {pl.String(), pl.Binary()}
+def _stands(schema: Schema, path: str) -> bool:
+    """Whether there is a field at a path, of whatever type."""
+    wire = schema.wire
+    for name in path.split("."):
+        branches = [branch for _, branch in wire.fields if branch.type != "null"] if wire.type == "union" else [wire]
+        fields = dict(branches[0].fields) if len(branches) == 1 and branches[0].type == "record" else {}
+        if name not in fields:
+            return False
+        wire = fields[name]
+    return wire.type != "null"
 
 
 def _events(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejections: _Rejections) -> pl.DataFrame:
@@ -170,7 +180,8 @@ def _doubtful(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rej
 
 def _joined(frames: Sequence[pl.DataFrame], records: Records, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """All events in the order of the records, with what Kafka says about each."""
-    shape = pl.Schema({"__row": pl.Int64(), **columns})
+    unusable = dict.fromkeys((name for frame in frames for name in frame.columns if name.startswith(UNUSABLE)), pl.Boolean())
+    shape = pl.Schema({"__row": pl.Int64(), **columns, **unusable})
     events = pl.concat([shape.to_frame(), *(frame.match_to_schema(shape, missing_columns="insert") for frame in frames)])
     events = events if events["__row"].is_sorted() else events.sort("__row")
     meta = records.meta if len(events) == len(records.meta) else records.meta[events["__row"]]

@@ -1,5 +1,6 @@
 """The state of a shard: what it says in the end, what it says meanwhile, and that neither restarts nor batching change it."""
 
+import json
 import pickle
 import weakref
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import fold
+from flows.fields import read_schema
 from flows.fold import Fold, Rows
 from flows.plan import TopicPlan
 from flows.slices import Partial, partials
 from flows.watermark import NEVER, Mark
-from tests.core import events, finals, money, partial, planned, provisional, schema, told
+from tests.core import MILLIS, events, finals, money, partial, planned, provisional, schema, told
 
 FIELDS = schema({"ts": "long", "g": ["null", "string"], "n": "long", "x": "double", "d": money(2)})
 KPIS = """
@@ -502,3 +504,24 @@ def test_tables_are_small_where_windows_are_open_for_long() -> None:
     (level,) = folded.snapshot()["levels"].values()
     table = pl.read_ipc(level)
     assert (len(table), table["events"].to_list(), table["sum:n"].to_list()) == (1, [200], [200])
+
+
+def test_a_field_that_is_renamed_in_the_middle_of_a_window_keeps_what_was_folded() -> None:
+    #      [cost 4)   renamed: price        [price 2.5)      one window, under the new name
+    fields = [{"name": "ts", "type": MILLIS}, {"name": "price", "type": "double", "aliases": ["cost"]}]
+    old = schema({"ts": MILLIS, "cost": "int"}, 1)
+    new = read_schema(2, json.dumps({"type": "record", "name": "Event", "fields": fields}))
+    said = "windows = ['10s']\nlateness = '0s'\nupdate = 'off'"
+    one, both = planned(said, old), planned(said, old, new)
+    one_fold = Fold(1)
+
+    one_fold.take([partial(one, [(1_000, 4), (2_000, 3)], 0)])
+    one_fold.take([partial(both, [(3_000, 2.5)], 0)])
+    (row,) = finals(one_fold.take([partial(one, [(4_000, 1)], 0), partial(both, [(5_000, 0.5)], 10_000)]).rows)
+
+    assert {name: row[name] for name in ("events", "price_mean", "price_min", "price_max")} == {
+        "events": 5,
+        "price_mean": 2.2,
+        "price_min": 0.5,
+        "price_max": 4.0,
+    }

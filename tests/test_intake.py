@@ -1,9 +1,10 @@
 """From record batches to events: every message has one fate, decided by the record alone, and is read once."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.fields import Schema, SchemaError
+from flows.batches import Fault
+from flows.fields import Schema, SchemaError, read_schema
 from flows.intake import Position, Reading, Taken, promise, quiet, take
 from flows.plan import TopicPlan
 from flows.records import DEAD, LATE, Record
@@ -308,6 +310,62 @@ def test_a_registry_that_is_away_passes_through() -> None:
     assert reading.positions == before
 
 
+# -- batches that cannot be read
+
+
+def poison(reason: str, base_offset: int, count: int) -> RawBatch:
+    """A batch that is not made of records, or that was not unpacked."""
+    made = batch([event(1_000)] * count, base_offset=base_offset)
+    if reason == "size":
+        return made._replace(body=b"", fault=Fault("size", "they unpack to more than 5 bytes"), last_offset=base_offset + count - 1)
+    return made._replace(body=made.body[:-1])
+
+
+@pytest.mark.parametrize("reason", ["size", "malformed"])
+def test_a_batch_that_cannot_be_read_is_one_dead_letter_and_its_messages_are_counted(reason: str) -> None:
+    batches = [batch([event(1_000)] * 2), poison(reason, 2, 7), batch([event(2_000), message(b"")], base_offset=9), poison(reason, 11, 3)]
+
+    got = take(PLAN, AT_0, batches, schema_of, NOW_MS)
+
+    assert fates(got) == {"folded": 3, "short": 1, reason: 10}
+    assert got.frame["time"].to_list() == [1_000, 1_000, 2_000]
+    assert (got.positions[0].offset, got.offsets) == (14, {0: (0, 13)})
+    letters = [record for record in got.aside if headers(record)["kpi.reason"] == reason]
+    assert [(record.topic, record.key, record.value, headers(record)["kpi.offset"]) for record in letters] == [
+        (DEAD, None, None, "2"),
+        (DEAD, None, None, "11"),
+    ]
+    assert headers(letters[0])["kpi.error"].startswith("partition 0, offsets 2 to 8, 7 records: ")
+    assert len(got.notes.faults) == 2
+
+
+def test_a_batch_that_cannot_be_read_is_counted_once_and_only_as_far_as_it_is_unread() -> None:
+    again = take(PLAN, {0: Position(9)}, [poison("size", 2, 7)], schema_of, NOW_MS)
+    half = take(PLAN, {0: Position(4)}, [poison("size", 2, 7)], schema_of, NOW_MS)
+
+    assert (again.positions, again.aside) == ({}, [])
+    assert (fates(half), half.positions[0].offset) == ({"size": 5}, 9)
+
+
+@pytest.mark.parametrize("count", [0, -5, 1 << 30])
+def test_a_batch_that_lies_about_its_records_is_counted_within_its_offsets(count: int) -> None:
+    lying = batch([event(1_000)] * 3)._replace(count=count, last_offset=2)
+
+    got = take(PLAN, AT_0, [lying], schema_of, NOW_MS)
+
+    assert (list(fates(got)), got.positions[0].offset) == (["malformed"], 3)
+    assert 1 <= fates(got)["malformed"] <= 3
+
+
+def test_books_and_positions_survive_a_snapshot() -> None:
+    """The source keeps positions as plain tuples."""
+    position = taken([event(1_000), message(b""), *[message(b"\1text")] * 3]).positions[0]
+
+    assert Position(*astuple(position)) == position
+    assert dict(Position(*astuple(position)).fates) == {"folded": 1, "short": 1, "magic": 3}
+    assert position.strangers == 3
+
+
 # -- what is measured
 
 
@@ -321,6 +379,43 @@ def test_what_is_not_finite_is_left_out_of_its_kpi_and_the_event_counts() -> Non
 
     assert got.frame["of:x"].to_list() == [1.5, None, None, None]
     assert got.frame["of:n"].to_list() == [1, 1, 1, 1]
+    assert got.notes.unmeasured == {("x", "not-finite"): 3}
+
+
+def test_a_field_that_changed_to_a_type_of_no_use_is_left_out_and_counted() -> None:
+    """Of what is folded only; a field that is not there any more is no matter."""
+    old, new, none = (schema({"ts": MILLIS, name: kind}, n) for n, name, kind in ((1, "n", "int"), (2, "n", "string"), (3, "m", "long")))
+    made = planned(SAID + "kpis.n = { sum = 'n' }", old, new, none)
+    rows: list[tuple[int, dict[str, Any]]] = [(1, {"n": 4}), (2, {"n": "x"}), (3, {"m": 1}), (2, {"n": "y"})]
+    versions = {1: old, 2: new, 3: none}
+    sent = [message(confluent(n, versions[n].parsed, {"ts": 1_000} | row), 1_000) for n, row in rows]
+    future = message(confluent(2, new.parsed, {"ts": NOW_MS * 2, "n": "x"}), 1_000)
+
+    got = take(made, AT_0, [batch([*sent, future])], versions.__getitem__, NOW_MS)
+
+    assert got.frame["of:n"].to_list() == [4, None, None, None]
+    assert got.notes.unmeasured == {("n", "type"): 2}
+
+
+def test_a_renamed_field_is_one_column_under_both_names() -> None:
+    old = schema({"ts": MILLIS, "cost": "int", "shop": "string"}, 1)
+    fields = [
+        {"name": "ts", "type": MILLIS},
+        {"name": "price", "type": "double", "aliases": ["cost"]},
+        {"name": "store", "type": "string", "aliases": ["shop"]},
+    ]
+    new = read_schema(2, json.dumps({"type": "record", "name": "Event", "fields": fields}))
+    rows: list[tuple[Schema, dict[str, Any]]] = [
+        (old, {"cost": 4, "shop": "a"}),
+        (new, {"price": 0.5, "store": "b"}),
+        (old, {"cost": 1, "shop": "c"}),
+    ]
+    sent = [message(confluent(read.id, read.parsed, {"ts": 1_000} | row), 1_000) for read, row in rows]
+    for by, of in (("shop", "cost"), ("store", "price"), ("shop", "price"), ("store", "cost")):
+        made = planned(SAID + f"by = ['{by}']\nkpis.it = {{ sum = '{of}' }}", old, new)
+        got = take(made, AT_0, [batch(sent)], {1: old, 2: new}.__getitem__, NOW_MS)
+        assert got.frame.rows() == [(1_000, "a", 4.0), (1_000, "b", 0.5), (1_000, "c", 1.0)], (by, of)
+    assert {kpi.of for kpi in planned(SAID, old, new).kpis} == {"*", "price"}, "derived KPIs have the new name"
 
 
 def test_an_expression_is_measured_for_each_event_and_divisions_by_zero_are_left_out() -> None:

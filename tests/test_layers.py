@@ -20,6 +20,7 @@ LAYERS = (
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "windows", "aggregates", "watermark"},
     {"fold", "rest"},
     {"records", "encoder"},
+    {"strangers"},  # partitions that hold no Avro
     {"intake"},  # batches to events and records set aside
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
     {"source", "sink", "topology"},
@@ -39,6 +40,7 @@ FLOWS_MAY_IMPORT = {
         "batches",
         "columns",
         "intake",
+        "strangers",
         "slices",
         "limit",
         "windows",

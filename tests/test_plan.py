@@ -183,6 +183,46 @@ def test_an_expression_that_looks_at_more_than_one_event_is_refused(sql: str) ->
         planned(f'where = "{sql}"', ORDERS)
 
 
+@pytest.mark.parametrize(
+    "sql", ["status = 'Len'", "status LIKE '%Range%'", "status IN ('Rank', 'Sort')", "REPLACE(status, 'Agg', 'Over') = 'x'"]
+)
+def test_a_text_that_is_spelled_like_a_function_is_no_function(sql: str) -> None:
+    assert planned(f'where = "{sql}"', ORDERS).where == sql
+
+
+def test_a_field_may_be_called_like_a_function() -> None:
+    fields = schema({"ts": MILLIS, "Len": "long", "Rank": "double", "Filter": "boolean"})
+
+    made = planned('where = \'"Filter"\'\nkpis.x = { sum = \'"Len" + "Rank"\' }', fields)
+
+    assert {path for path, _ in made.columns} == {"ts", "Len", "Rank", "Filter"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("int", "long", "integer"),
+        ("long", "double", "float"),
+        ("double", "int", "float"),  # the older holds both
+        ("long", "string", "integer"),  # what KPIs cannot use changes nothing
+        ("string", "long", "integer"),
+        ("boolean", "string", "boolean"),
+        ("long", money(2), "decimal"),
+    ],
+)
+def test_a_field_is_what_both_its_versions_are_or_what_can_be_measured(old: object, new: object, kind: str) -> None:
+    (kpi,) = planned("kpis.x = { count = 'it' }", schema({"it": old}, 1), schema({"it": new}, 2)).kpis
+
+    assert kpi.kind == kind
+
+
+def test_a_time_field_that_is_added_does_not_make_older_messages_timeless() -> None:
+    old, new = schema({"at": MILLIS}, 1), schema({"at": MILLIS, "event_time": MILLIS}, 2)
+
+    assert planned("", old, new).time == "at"
+    assert planned("", new).time == "event_time"
+
+
 @given(st.lists(st.integers(1, 10**7), min_size=1, max_size=5))
 def test_every_window_is_made_of_whole_slices_and_no_longer_slice_would_do(sizes_ms: list[int]) -> None:
     made = planned(f"windows = {[f'{size_ms}ms' for size_ms in sizes_ms]}", ORDERS)

@@ -53,9 +53,11 @@ def test_a_batch_comes_out_whole_whatever_its_compression(compression: int) -> N
     taken = fetched(batch(compression=compression), batch(50, compression)).take()
     assert [(record.offset, record.timestamp) for record in taken] == [(42, 1_001), (52, 1_001)]
     found = taken[0].value
-    assert found[:5] == (3, 40, 3, 1_000, None)
-    assert found.body == taken[1].value.body == fetched(batch()).take()[0].value.body
-    assert original([found], 0, 0) == (b"k1", b"v1")
+    assert found[:6] == (3, 40, 42, 3, 1_000, None)
+    assert found.unpacked()[:5] == (3, 40, 3, 1_000, None)
+    bodies = [each.value.unpacked().body for each in (*taken, *fetched(batch()).take())]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert original([found.unpacked()], 0, 0) == (b"k1", b"v1")
 
 
 def test_the_broker_s_own_time_is_handed_on() -> None:
@@ -92,24 +94,36 @@ def test_the_position_goes_on_behind_each_batch_and_a_batch_half_read_comes_whol
     assert records.next_fetch_offset == 49
 
 
-@pytest.mark.parametrize("compression", [1, 3, 4], ids=["gzip", "lz4", "zstd"])
-def test_a_compression_bomb_is_skipped_with_a_line_in_the_log(
-    compression: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("compression", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
+def test_a_compression_bomb_has_a_fault_and_no_body(compression: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "MAX_BODY", 1 << 20)
     bomb, fits = batch(40, compression, messages=[(None, bytes(2 << 20), 0)]), batch(41, compression, messages=[(None, bytes(1 << 19), 0)])
-    assert len(bomb) < 1 << 14
+    assert len(bomb) < 1 << 17
     tracemalloc.start()
-    taken = fetched(bomb, fits).take()
-    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    packed = [record.value for record in fetched(bomb, fits).take()]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20, "nothing is unpacked before somebody reads it"
+    small, large = packed[0].unpacked(1 << 18), packed[0].unpacked()
+    assert tracemalloc.get_traced_memory()[1] < 5 << 20
     tracemalloc.stop()
-    assert [(record.value.count, len(record.value.body) > 1 << 19) for record in taken] == [(0, False), (1, True)]
-    assert "partition 3 from offset 40: skipped 1 records" in caplog.text
+    assert small is None
+    assert large[:8] == (3, 40, 1, 0, None, b"", 40, ("size", "they unpack to more than 1048576 bytes"))
+    assert (packed[1].unpacked().fault, len(packed[1].unpacked().body) > 1 << 19) == (None, True)
+
+
+@pytest.mark.parametrize("compression", [1, 2, 3, 4, 6], ids=["gzip", "snappy", "lz4", "zstd", "unknown"])
+def test_a_batch_that_cannot_be_unpacked_has_a_fault_and_the_next_is_read(compression: int) -> None:
+    broken = bytearray(batch(40))
+    broken[22] |= compression
+    broken[17:21] = calc_crc32c(broken[21:]).to_bytes(4, "big")
+    first, second = (record.value.unpacked() for record in fetched(bytes(broken), batch(43)).take())
+    assert first.fault.reason == "malformed"
+    assert first.fault.error.startswith("cannot be unpacked: ")
+    assert (first.count, first.last, second.fault) == (3, 42, None)
 
 
 def test_a_message_of_many_megabytes_is_whole() -> None:
     for compression in range(5):
-        body = fetched(batch(40, compression, messages=[(None, bytes(20 << 20), 0)])).take()[0].value.body
+        body = fetched(batch(40, compression, messages=[(None, bytes(20 << 20), 0)])).take()[0].value.unpacked().body
         assert original([RawBatch(3, 40, 1, 0, None, body)], 0, 0) == (None, bytes(20 << 20))
 
 

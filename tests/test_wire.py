@@ -173,11 +173,13 @@ def test_versions_of_a_schema_meet_in_one_frame_in_the_order_of_offsets() -> Non
     messages = [(10, b"\x02\x02x\x04"), (8, struct.pack("<d", 1.5) + b"\x02"), (7, b"\x04\x02y"), (9, b"\x06\x02z\x02\x0f")]
     raw = batch([(None, framed(message, schema_id), 0, ()) for schema_id, message in messages])
     wanted = {"a": pl.Float64(), "b": pl.String(), "c": pl.Decimal(38, 2)}
-    assert decode([raw], wanted, versions.__getitem__).frame.drop(META).rows() == [
-        (1.0, "x", Decimal(2)),
-        (1.5, None, None),
-        (2.0, "y", None),
-        (3.0, "z", Decimal("1.5")),
+    frame = decode([raw], wanted, versions.__getitem__).frame
+    assert frame.columns == [*META, "a", "b", "c", "__type:b"]
+    assert frame.drop(META).rows() == [
+        (1.0, "x", Decimal(2), None),
+        (1.5, None, None, True),
+        (2.0, "y", None, None),
+        (3.0, "z", Decimal("1.5"), None),
     ]
 
 

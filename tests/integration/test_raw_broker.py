@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.fields import read_schema
-from flows.raw import raw_consumer
+from flows.raw import Packed, raw_consumer
 from flows.wire import decode, original
 from infra.embedded import Cluster
 from tests.batches import confluent
@@ -63,7 +63,7 @@ def polled(consumer: KafkaConsumer, topic: str, offsets: dict[int, int]) -> Iter
     ends = consumer.end_offsets(list(partitions))
     while any(consumer.position(partition) < ends[partition] for partition in partitions):
         for records in consumer.poll(timeout_ms=500).values():
-            yield from (record.value for record in records)
+            yield from (record.value.unpacked() if isinstance(record.value, Packed) else record.value for record in records)
     consumer.close()
 
 
