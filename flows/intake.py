@@ -159,7 +159,7 @@ def _advance(position: Position, offset: int, seen_ms: int, fates: Counter[str],
         offset=max(position.offset, offset),
         seen_ms=max(position.seen_ms, seen_ms),
         moved_ms=clock_ms if seen_ms > position.reached_ms else position.moved_ms,
-        fates=fates + Counter(position.fates),
+        fates=dict(fates + Counter(position.fates)),  # a plain one: dataclasses.astuple does not copy a Counter, it counts its pairs
     )
 
 
