@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo test check fix bench lock clean
+.PHONY: help setup demo test check fix bench chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,13 +30,16 @@ fix: $(stamp) ## mend what ruff can mend, and format
 bench: $(stamp) ## measure events per second, beside a bare consumer in the same run
 	@$(bin)/python -m bench
 
+chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
+	@$(bin)/python -m tests.chaos $(CHAOS)
+
 lock: $(stamp) ## make requirements.lock and the broker's jgo.lock.toml anew
 	@$(bin)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
 	@cd infra/embedded && $(CURDIR)/$(bin)/jgo --resolver python lock
 
 clean: ## remove .venv and everything else that the targets made
-	@rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .demo .chaos .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(stamp):
 	@for python in python3 python3.12 python3.11 ""; do \
