@@ -88,7 +88,11 @@ class Written:
             time_ms -= dice.randrange(3_000, 20_000)
         elif kind < 0.015:
             time_ms += 600_000
-        event: Event | None = {"event_time": time_ms, "shop": dice.choice(SHOPS), "amount": dice.choice((None, dice.randrange(-500, 1_000)))}
+        event: Event | None = {
+            "event_time": time_ms,
+            "shop": dice.choice(SHOPS),
+            "amount": dice.choice((None, dice.randrange(-500, 1_000))),
+        }
         broken = None
         if 0.015 <= kind < 0.025:
             broken = dice.choice(("malformed", "short", "magic"))

@@ -1,4 +1,4 @@
-"""Kafka as an atomic log in a file that survives kill -9: the edge of a sink part. In: a producer's calls. Out: rows, all of a commit or none.
+"""Kafka as an atomic log in a file that survives kill -9: a sink part's edge. In: a producer's calls. Out: rows, all of a commit or none.
 
 Rows are in the file before their transaction is committed, and hidden; a newer producer of a transactional id ends what an older one
 left open, and fences it.
@@ -20,6 +20,7 @@ from flows.records import PROGRESS
 from tests.atomic_log import FENCED, Message
 from tests.kills.fate import Fate
 from tests.kills.tables import connect
+
 
 class FileLog:
     """The log at a path."""
@@ -54,7 +55,9 @@ def rows(path: Path) -> list[Row]:
     """What a read_committed reader sees, markers left out."""
     with closing(connect(path)) as file:
         found = file.execute("SELECT topic, key, value, headers FROM rows WHERE committed AND topic <> ? ORDER BY number", (PROGRESS,))
-        return [(topic, key, value, tuple((name, text.encode()) for name, text in json.loads(headers))) for topic, key, value, headers in found]
+        return [
+            (topic, key, value, tuple((name, text.encode()) for name, text in json.loads(headers))) for topic, key, value, headers in found
+        ]
 
 
 class FileProducer:
@@ -100,9 +103,7 @@ class FileProducer:
                     (self.id, self.epoch, topic, key, value, json.dumps([(name, text.decode()) for name, text in headers]))
                     for (topic, key, value, headers), _ in waiting
                 ]
-                file.executemany(
-                    "INSERT INTO rows (id, epoch, committed, topic, key, value, headers) VALUES (?, ?, 0, ?, ?, ?, ?)", values
-                )
+                file.executemany("INSERT INTO rows (id, epoch, committed, topic, key, value, headers) VALUES (?, ?, 0, ?, ?, ?, ?)", values)
             else:
                 refused = KafkaError(KafkaError.INVALID_PRODUCER_EPOCH)
         if refused:

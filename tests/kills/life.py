@@ -17,10 +17,11 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
 from flows import sink, source
+from flows.edge import Marker
 from flows.intake import Position, Reading
 from flows.reader import Duty, Emission
 from flows.records import Barrier, Record
-from flows.sink import Item, KafkaSink, Marker, State, WriteAhead
+from flows.sink import Item, KafkaSink, State, WriteAhead
 from flows.slices import Events
 from flows.source import READERS, KafkaSource
 from flows.topology import kpi_flow
@@ -164,15 +165,20 @@ def live(life: Life) -> None:
             return state
 
     sink.WriteAhead = Watched  # type: ignore[misc] # it is one
-    source.read_topics = cast("Any", read_topic)
+    source.read_topics = cast("Any", read_topic)  # type: ignore[attr-defined] # what the source imported
     topic = FileTopic(life)
     ends = KafkaSource(cast("Any", topic), PARTS, durable=True, fingerprint="kills")
     settings = {"log": life.log, "fate": fate, "fences": life.seeded != "no fencing"}
     flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, shards=2)
-    threading.Thread(target=lambda: topic.all_read.wait() and ends.stopping.set(), daemon=True).start()
+
+    def stop() -> None:
+        topic.all_read.wait()
+        ends.stopping.set()
+
+    threading.Thread(target=stop, daemon=True).start()
     cli_main(  # type: ignore[no-untyped-call]
         flow,
         workers_per_process=life.workers,
         epoch_interval=timedelta(milliseconds=life.epoch_ms),
-        recovery_config=RecoveryConfig(life.recovery),
+        recovery_config=RecoveryConfig(life.recovery),  # type: ignore[no-untyped-call]
     )
