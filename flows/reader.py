@@ -22,7 +22,7 @@ from flows.intake import Position, Reading, quiet
 from flows.plan import TopicPlan
 from flows.raw import raw_consumer
 from flows.records import Record
-from flows.registry import Away
+from flows.registry import Away, Refused
 from flows.services import DISCOVER_S, Services
 from flows.slices import Events
 from flows.watermark import NEVER, Mark
@@ -213,7 +213,7 @@ class _Reader:
             plan = self.services.planner.plan(name)
             made, aside = self._decode(share, plan, batches)
         except ConfigError as error:
-            if self.services.planner.is_named(name):
+            if isinstance(error, Refused) or self.services.planner.is_named(name):
                 raise
             LOG.error("%s is not read: %s", name, error)  # noqa: TRY400 - one line for people
             share.refused, share.waiting, self.discovered_s = True, [], float("-inf")

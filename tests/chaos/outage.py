@@ -86,7 +86,9 @@ class Registry:
     def _beyond(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.to.hostname or "", self.to.port, timeout=30)
         try:
-            headers = {name: value for name, value in request.headers.items() if name.lower() not in {"host", "connection"}}
+            headers = {
+                name: value for name, value in request.headers.items() if name.lower() not in {"host", "connection", "accept-encoding"}
+            }
             connection.request(request.command, request.path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()

@@ -40,6 +40,7 @@ class Lives:
         self.home, self.seeded, self.dice = home, seeded, Random(seed)
         self.recovery = home / "recovery"
         self.recovery.mkdir()
+        (home / "deaths").touch()
         init_db_dir(self.recovery, 2)  # type: ignore[no-untyped-call]
         self.begin_ms = time.time_ns() // 1_000_000
         self.skipped_ms = 0
@@ -49,7 +50,7 @@ class Lives:
 
     def life(self, point: str = "", **more: object) -> Life:
         """The next life, with other workers and epochs than the last."""
-        often = {"in the middle": 4, "before init": 2, "after init": 2}.get(point, 12)
+        often = {"in the middle": 4, "before init": 2, "after init": 2}.get(point, 6)
         made = Life(
             self.seed,
             self.begin_ms,
@@ -62,7 +63,7 @@ class Lives:
             update="off" if self.seeded else "100ms",
             point=point,
             nth=self.dice.randint(1, often),
-            most_s=self.dice.uniform(0.1, 0.45) if point == "any moment" else 0.5,
+            most_s=self.dice.uniform(0.02, 0.2) if point == "any moment" else 0.25,
             seeded=self.seeded,
         )
         return replace(made, **more)  # type: ignore[arg-type] # fields by name
