@@ -145,12 +145,16 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
             kept.append(Kept(message.key(), message.value(), _texts(message.headers() or [])))
         if Registry(cluster.registry_url).latest(f"{topic}-value") is None:  # after the rows: a topic is there before its schema
             return kept
-        schemas = {octets: _schema(cluster, int.from_bytes(octets, "big")) for octets in {each.value[1:5] for each in kept}}
+        schemas = {id_: _schema(cluster, int.from_bytes(id_, "big")) for id_ in {each.value[1:5] for each in kept}}
         return [
             replace(each, value=fastavro.schemaless_reader(io.BytesIO(each.value[5:]), schemas[each.value[1:5]], None)) for each in kept
         ]
     finally:
         consumer.close()
+
+
+def _decoded(value: bytes, schemas: Mapping[bytes, Any]) -> Any:
+    return fastavro.schemaless_reader(io.BytesIO(value[5:]), schemas[value[1:5]], None)
 
 
 def _schema(cluster: Cluster, schema_id: int) -> Any:
