@@ -146,9 +146,7 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
         if Registry(cluster.registry_url).latest(f"{topic}-value") is None:  # after the rows: a topic is there before its schema
             return kept
         schemas = {id_: _schema(cluster, int.from_bytes(id_, "big")) for id_ in {each.value[1:5] for each in kept}}
-        return [
-            replace(each, value=fastavro.schemaless_reader(io.BytesIO(each.value[5:]), schemas[each.value[1:5]], None)) for each in kept
-        ]
+        return [replace(each, value=_decoded(each.value, schemas)) for each in kept]
     finally:
         consumer.close()
 
