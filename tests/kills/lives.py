@@ -31,6 +31,7 @@ WARM = (
 DOWNTIME_MS = 8_000  # more than lateness and the largest window
 PARTS, STEP_MS = 2, 40
 UNDONE_S = 30.0
+FINISH_S = 200.0  # for all that is still unread, on a machine that is busy with other things
 
 
 class Lives:
@@ -117,7 +118,7 @@ class Lives:
         """Two lives without a fault, to the end of what is written by now, and past it: the second commits what the first left pending."""
         limit = (time.time_ns() // 1_000_000 + self.skipped_ms - self.begin_ms) // STEP_MS
         for _ in range(2):
-            self._wait(self.start(self.life(limit=limit)), "at last: ")
+            self._wait(self.start(self.life(limit=limit)), "at last: ", FINISH_S)
         return limit
 
     def doubled(self) -> int:
@@ -134,9 +135,9 @@ class Lives:
             markers = log.execute("SELECT key, value FROM rows WHERE committed AND topic = 'kpi.progress' ORDER BY number")
             return {key: json.loads(value)[-1] for key, value in markers}
 
-    def _wait(self, pid: int, who: str = "") -> None:
-        """How a life has ended; one that goes on for UNDONE_S is ended, and said to hang."""
-        deadline = time.monotonic() + UNDONE_S
+    def _wait(self, pid: int, who: str = "", limit_s: float = UNDONE_S) -> None:
+        """How a life has ended; one that goes on for so long is ended, and said to hang."""
+        deadline = time.monotonic() + limit_s
         while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
