@@ -43,6 +43,7 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
             **FETCH,
             **settings,
             "enable_auto_commit": False,
+            "auto_offset_reset": "none",  # else an offset that expired would become the end, silently; so it is an error, and a counted gap
             "isolation_level": "read_committed",
             "check_crcs": True,
             "max_poll_records": 1 << 20,

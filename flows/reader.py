@@ -23,7 +23,7 @@ from flows.intake import Position, Reading, quiet
 from flows.plan import TopicPlan
 from flows.raw import Packed, raw_consumer
 from flows.records import Record
-from flows.registry import Away
+from flows.registry import Away, Refused
 from flows.services import DISCOVER_S, Services
 from flows.slices import Events
 from flows.strangers import IN_A_ROW, SAMPLED
@@ -128,6 +128,8 @@ class _Reader:
             LOG.warning("%s is gone or was created again", name)
             del self.shares[name]
             self.services.reached_ms.pop(name, None)
+            # A topic of the same name and partitions would be read on from where the old one was.
+            self.consumer.assign([tp for tp in self.consumer.assignment() if tp.topic != name])
         for name, (topic_id, partitions) in found.items():
             share = self.shares.get(name)
             if share is None:
@@ -213,7 +215,7 @@ class _Reader:
                 plan = self.services.planner.plan(name)
                 made, aside = self._decode(share, plan, batches)
         except ConfigError as error:
-            if self.services.planner.is_named(name):
+            if isinstance(error, Refused) or self.services.planner.is_named(name):
                 raise
             LOG.error("%s is not read: %s", name, error)  # noqa: TRY400 - one line for people
             share.refused, share.waiting, self.discovered_s = True, [], float("-inf")
@@ -336,8 +338,9 @@ class _Reader:
             LOG.warning("%s[%d]: offset %d is not there any more, going on from %d", tp.topic, tp.partition, offset, to)
             metrics.gap.labels(tp.topic, tp.partition).inc(max(0, to - offset))
             self.consumer.seek(tp, to)
-            reading = self.shares[tp.topic].reading
-            reading.positions[tp.partition] = replace(reading.positions[tp.partition], offset=to)
+            share = self.shares[tp.topic]
+            if not any(batch.partition == tp.partition for batch in share.waiting):  # else those would count as read before
+                share.reading.positions[tp.partition] = replace(share.reading.positions[tp.partition], offset=to)
 
     def _emit(self, share: Share, items: list[Any]) -> None:
         reading, share.emitted_s = share.reading, time.monotonic() if len(items) > 1 or items[0].frame is not None else share.emitted_s

@@ -575,3 +575,9 @@ def test_events_tell_which_partitions_are_fresh_where_they_came_from_and_the_clo
 
     assert {p: mark.fresh for p, mark in events.marks.items()} == {0: False, 1: True}
     assert (events.partitions, events.clock_ms, events.offsets) == (4, 77, {1: (5, 6)})
+
+
+def test_a_position_is_the_same_after_it_was_remembered_as_plain_values() -> None:
+    (at,) = taken([event(NOW_MS), event(NOW_MS), message(b"no Avro")]).positions.values()
+    assert at.fates == {"folded": 2, "magic": 1}
+    assert Position(*astuple(at)) == at

@@ -20,6 +20,8 @@ from tests.chaos.brokers import brokers, outages
 from tests.chaos.faults import faults
 from tests.chaos.flow import ROOT
 from tests.chaos.kills import kills, poison
+from tests.chaos.registry import registry
+from tests.chaos.topics import topics
 from tests.chaos.verdict import Verdict
 from tests.chaos.zombies import zombies
 
@@ -41,6 +43,8 @@ SCENARIOS = {
     "brokers": Scenario(brokers, 30, 3),
     "outages": Scenario(outages, 3, 1),
     "zombies": Scenario(zombies, 20, 2),
+    "registry": Scenario(registry, 20, 10),
+    "topics": Scenario(topics, 12, 6),
 }
 
 

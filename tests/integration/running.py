@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -142,13 +143,22 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
                 left.discard(message.partition() or 0)
                 continue
             kept.append(Kept(message.key(), message.value(), _texts(message.headers() or [])))
-        registered = Registry(cluster.registry_url).latest(f"{topic}-value")  # after the rows: a topic is there before its schema
-        if registered is None:
+        if Registry(cluster.registry_url).latest(f"{topic}-value") is None:  # after the rows: a topic is there before its schema
             return kept
-        schema: Any = fastavro.parse_schema(json.loads(registered[1]))
-        return [replace(each, value=fastavro.schemaless_reader(io.BytesIO(each.value[5:]), schema, None)) for each in kept]
+        schemas = {id_: _schema(cluster, int.from_bytes(id_, "big")) for id_ in {each.value[1:5] for each in kept}}
+        return [replace(each, value=_decoded(each.value, schemas)) for each in kept]
     finally:
         consumer.close()
+
+
+def _decoded(value: bytes, schemas: Mapping[bytes, Any]) -> Any:
+    return fastavro.schemaless_reader(io.BytesIO(value[5:]), schemas[value[1:5]], None)
+
+
+def _schema(cluster: Cluster, schema_id: int) -> Any:
+    """A row is read with the schema it was written in: a KPI topic may have several."""
+    with urllib.request.urlopen(f"{cluster.registry_url}/schemas/ids/{schema_id}", timeout=10) as answer:
+        return fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
 
 
 def _texts(headers: Any) -> dict[str, str]:
