@@ -1,15 +1,25 @@
 """One flow a recovery directory, and an end that says why."""
 
 import os
+import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import bytewax.operators as op
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import TestingSink, TestingSource, run_main
 
-from flows.recovery import check_others, lock, lock_all, lock_supervisor, wait_for_processes
+from flows.errors import ConfigError
+from flows.recovery import check_others, forget_unfinished, lock, lock_all, lock_supervisor, wait_for_processes
 from flows.stop import LOCKED, Stop
 
 HOLD = """
@@ -83,3 +93,57 @@ def test_leaving_ends_the_process_from_any_thread_with_the_code_and_the_line() -
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stderr, ended.stdout) == (77, "taken over\n", "")
+
+
+def run(directory: Path, given: list[Any]) -> list[tuple[str, int]]:
+    """One execution, up to the next end or abort, of a flow that adds up by key."""
+    out: list[tuple[str, int]] = []
+    flow = Dataflow("count")
+    added = op.stateful_map("sum", op.input("in", flow, TestingSource(given)), lambda state, one: (sum_ := (state or 0) + one, sum_))
+    op.output("out", added, TestingSink(out))
+    run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(directory))  # type: ignore[no-untyped-call]
+    return out
+
+
+def leave_unfinished(directory: Path, state: int) -> None:
+    """What a kill leaves behind: a snapshot of the key `a` in an epoch that was never finished."""
+    for part in directory.glob("part-*.sqlite3"):
+        with closing(sqlite3.connect(part)) as database, database:
+            for step, epoch in database.execute("SELECT step_id, max(snap_epoch) FROM snaps WHERE state_key = 'a' GROUP BY 1").fetchall():
+                (resume,) = database.execute("SELECT max(snap_epoch) + 1 FROM snaps").fetchone()
+                assert resume > epoch
+                database.execute("INSERT INTO snaps VALUES ('', ?, 'a', ?, ?)", (step, resume, pickle.dumps(state)))
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_snapshot_of_an_unfinished_epoch_is_forgotten_as_the_engine_would_take_it_for_newer(tmp_path: Path, forgets: bool) -> None:
+    init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
+    given = [("a", 1), TestingSource.EOF(), ("b", 1), ("b", 1), TestingSource.ABORT(), ("a", 1)]
+    assert run(tmp_path, given) == [("a", 1)]
+    leave_unfinished(tmp_path, 100)
+    if forgets:
+        assert forget_unfinished(tmp_path) == 1
+    assert run(tmp_path, given) == [("b", 1), ("b", 2)]
+    assert run(tmp_path, given)[-1] == ("a", 2 if forgets else 101)  # 101: if the engine has been mended, this module can go
+
+
+def test_nothing_finished_is_forgotten(tmp_path: Path) -> None:
+    init_db_dir(tmp_path, 3)  # type: ignore[no-untyped-call]
+    assert forget_unfinished(tmp_path) == 0
+    given = [("a", 1), TestingSource.EOF(), ("b", 1), ("b", 1), TestingSource.EOF(), ("a", 1)]
+    for wanted in ([("a", 1)], [("b", 1), ("b", 2)], [("a", 2)]):
+        assert run(tmp_path, given) == wanted
+        assert forget_unfinished(tmp_path) == 0
+
+
+def test_a_directory_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
+    init_db_dir(tmp_path, 3)  # type: ignore[no-untyped-call]
+    (tmp_path / "part-1.sqlite3").unlink()
+    with pytest.raises(ConfigError, match="2 of 3 recovery parts"):
+        forget_unfinished(tmp_path)
+
+
+def test_a_part_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-0.sqlite3").write_text("no database, but long enough to look at")
+    with pytest.raises(ConfigError, match="want recovery parts that can be read"):
+        forget_unfinished(tmp_path)

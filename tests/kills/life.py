@@ -16,7 +16,7 @@ from typing import Any, cast
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
-from flows import sink, source
+from flows import recovery, sink, source
 from flows.edge import Marker
 from flows.intake import Position, Reading
 from flows.reader import Duty, Emission
@@ -153,6 +153,7 @@ def closed_by_the_clock(events: Events) -> Events:
 
 def live(life: Life) -> None:
     """Run until all is read, or die."""
+    recovery.forget_unfinished(Path(life.recovery))  # as flows.kpi does
     fate = Fate(life, Random())
     base = SINKS.get(life.seeded, WriteAhead)
 
