@@ -1,6 +1,7 @@
 """The documentation against the code: every statement names its test, every setting and command is real, every link leads somewhere.
 
-In docs/time.md, docs/contracts.md and docs/guarantees.md each sentence, and each row of a table, ends in a footnote; the footnote links the tests that hold it.
+In docs/time.md, docs/contracts.md and docs/guarantees.md each sentence, and each row of a table, ends in a footnote, which links the
+tests that hold it.
 """
 
 import ast
