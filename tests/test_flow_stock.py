@@ -78,7 +78,8 @@ def differences(spec: Spec, row: Mapping[str, Any], members: list[Event]) -> lis
 def test_in_order_the_flow_says_what_stock_fold_window_says(drawn: Run) -> None:
     drawn = replace(drawn, spec=replace(drawn.spec, max_groups=10_000))  # fold_window has no limit
     # The group `__other__` is the rest of all groups: fold_window knows none, and only closed windows tell of it.
-    want, got = ({place: it for place, it in found.items() if "__other__" not in place.group} for found in (stock(drawn), told(drawn)))
+    want = {place: events for place, events in stock(drawn).items() if "__other__" not in place.group}
+    got = {place: row for place, row in told(drawn).items() if "__other__" not in place.group}
 
     assert got.keys() == want.keys()
     assert {place: wrong for place, members in want.items() if (wrong := differences(drawn.spec, got[place], members))} == {}

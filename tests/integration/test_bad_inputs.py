@@ -141,7 +141,8 @@ def fill(topics: Topics) -> None:
     empty = topics.register(f"{PREFIX}empty-value", record("Empty"))
     topics.send(topics.make("empty"), alternating([b"\0\0\0\0"] * 5, framed(empty, b"")))
 
-    local = topics.register(f"{PREFIX}local-value", record("Local", ("at", {"type": "long", "logicalType": "local-timestamp-millis"})))
+    at_field = ("at", {"type": "long", "logicalType": "local-timestamp-millis"})
+    local = topics.register(f"{PREFIX}local-value", record("Local", at_field))
     topics.send(topics.make("local"), [framed(local, varint(at)) for at in (T0_MS, T0_MS + 999, T0_MS + 1_000, CLOSE_MS)])
 
     topics.register("poison-money", record("Money", ("units", "long")))
@@ -165,18 +166,7 @@ def fill(topics: Topics) -> None:
         for value in (good, large, large[:-1], good, last):
             topics.send(topic, [value], codec=codec)
 
-    aborted = topics.make("aborted")
-    topics.register(f"{aborted}-value", EVENT)
-    producer = Producer({"bootstrap.servers": topics.cluster.bootstrap, "transactional.id": aborted, "linger.ms": 5})
-    producer.init_transactions(30)
-    for turn in range(6):
-        producer.begin_transaction()
-        for value in (good, good[:-1], good):
-            producer.produce(aborted, value, b"key", 0, timestamp=now_ms())
-        producer.flush(30)
-        (producer.abort_transaction if turn % 2 else producer.commit_transaction)(30)
-    topics.sent[aborted] = [(b"key", value) for _ in range(3) for value in (good, good[:-1], good)]
-    topics.send(aborted, [last])
+    fill_aborted(topics, world)
 
     bomb = topics.make("bomb", **LARGE)
     topics.register(f"{bomb}-value", EVENT)
@@ -226,6 +216,23 @@ def fill(topics: Topics) -> None:
     ]
     end = framed(old, varint(CLOSE_MS) + varint(1) * 4)
     topics.send(f"{PREFIX}versions", [*kinds * 10, end])
+
+
+def fill_aborted(topics: Topics, world: World) -> None:
+    """Transactions, every other one aborted."""
+    good, last = world.event(), world.event(event_time=varint(CLOSE_MS))
+    aborted = topics.make("aborted")
+    topics.register(f"{aborted}-value", EVENT)
+    producer = Producer({"bootstrap.servers": topics.cluster.bootstrap, "transactional.id": aborted, "linger.ms": 5})
+    producer.init_transactions(30)
+    for turn in range(6):
+        producer.begin_transaction()
+        for value in (good, good[:-1], good):
+            producer.produce(aborted, value, b"key", 0, timestamp=now_ms())
+        producer.flush(30)
+        (producer.abort_transaction if turn % 2 else producer.commit_transaction)(30)
+    topics.sent[aborted] = [(b"key", value) for _ in range(3) for value in (good, good[:-1], good)]
+    topics.send(aborted, [last])
 
 
 def fill_groups(topics: Topics, world: World) -> None:
