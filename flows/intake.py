@@ -287,6 +287,8 @@ def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame,
 
 def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[tuple[str, str], int]]:
     """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever, and counted."""
+    if not plan.version:  # no schema yet, so no event, and none of the fields that are declared
+        return pl.DataFrame(), {}
     kinds = {kpi.of: (kpi.kind, kpi.scale) for kpi in plan.kpis}
     unusable = [name for name in frame.columns if name.startswith(wire.UNUSABLE)]
     unmeasured = {(name.removeprefix(wire.UNUSABLE), "type"): int(frame[name].sum()) for name in unusable}

@@ -529,6 +529,16 @@ def reading(lateness_ms: int | None = None) -> Reading:
     return made
 
 
+def test_a_topic_without_a_schema_whose_groups_are_declared_has_its_fates_and_no_events() -> None:
+    one = reading()
+    events, aside = one.read(planned("by = ['g']"), 1, [batch([message(b"no Avro"), message(b"")])], schema_of, 0)
+
+    assert events.frame is not None
+    assert events.frame.is_empty()
+    assert one.positions[0].fates == {"magic": 1, "short": 1}
+    assert len(aside) == 2
+
+
 def test_an_end_seen_before_data_moved_the_partition_is_no_end() -> None:
     #  end seen ── data moves it ── 15 s ── no promise ── end seen ── promise
     one = reading()
