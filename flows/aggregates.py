@@ -145,7 +145,8 @@ def conform(table: pl.DataFrame, plan: TopicPlan, written: Mapping[str, int]) ->
         column = pl.col(f"{name.partition(':')[0]}:{written_of}").cast(accumulator.dtype, strict=False).alias(name)
         digits = scales(plan).get(of, 0) - written.get(written_of, scales(plan).get(of, 0))
         columns.append(column * pl.lit(10**digits, accumulator.dtype) if digits and name.startswith(("sum:", "size:")) else column)
-    return table.select([name for name in table.columns if not _is_accumulator(name)]).hstack(table.select(columns)) if columns else table
+    kept = [pl.col(name) for name in table.columns if not _is_accumulator(name)]
+    return table.select(*kept, *columns) if columns else table
 
 
 def _is_accumulator(name: str) -> bool:

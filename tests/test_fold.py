@@ -399,6 +399,16 @@ def test_a_field_added_in_the_middle_of_a_window_is_measured_from_then_on() -> N
         assert (row["events"], row["n_mean"], row["n_max"], row["extra_mean"], row["extra_min"]) == (2, 3.0, 5, 2.5, 2.5)
 
 
+def test_a_version_that_brings_the_first_field_to_measure_is_folded_into_open_windows() -> None:
+    bare = schema({"ts": "long", "g": ["null", "string"]}, 1)
+    rows = grown(
+        partial(planned(SAID, bare), [(1_000, "a"), (1_000, "b")], 0), partial(planned(SAID, bare, NEW), [(2_000, "a", 5, 2.5)], 60_000)
+    )
+
+    assert (rows[60_000, 0, "a"]["events"], rows[60_000, 0, "a"]["n_max"], rows[60_000, 0, "a"]["extra_mean"]) == (2, 5, 2.5)
+    assert (rows[60_000, 0, "b"]["events"], rows[60_000, 0, "b"]["n_max"]) == (1, None)
+
+
 def test_a_window_without_an_event_of_the_new_version_closes_with_null() -> None:
     """The shard hears of the new plan by an empty partial: time goes on for all."""
     rows = grown(partial(V1, [(1_000, "a", 1)], 0), partial(V2, [], 60_000))
