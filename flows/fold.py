@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from flows import aggregates, limit
-from flows.plan import TopicPlan, Window
+from flows.plan import TopicPlan, Window, of_plain, plain
 from flows.slices import Partial
 from flows.watermark import NEVER, Mark, topic_watermark
 from flows.windows import START, cascade, start_of
@@ -89,6 +89,9 @@ class Fold:
         self.scales: dict[str, int] = state["scales"]
         self.levels: dict[int, list[pl.DataFrame]] = {size: [unpacked(table)] for size, table in state["levels"].items()}
         self.published: dict[int, pl.DataFrame] = {size: unpacked(table) for size, table in state["published"].items()}
+        self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial, nor in states of older programs
+        if self.stored_plan is not None:
+            self._adopt(of_plain(self.stored_plan), tuple(state["group_set"]))
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that cannot be had again, tables as Arrow IPC bytes."""
@@ -97,6 +100,8 @@ class Fold:
             "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
             "closed": (self.closed_ms, self.closed_by_data_ms),
             "scales": self.scales,
+            "plan": self.stored_plan,
+            "group_set": getattr(self, "group_set", ()),
             "levels": {size: packed(table) for size in self.levels if (table := self._merged(size)) is not None},
             "published": {size: packed(table) for size, table in self.published.items() if len(table)},
         }
@@ -118,17 +123,21 @@ class Fold:
         return Turn(rows, closed, self._passed(before_ms), self.over)
 
     def _plan(self, partial: Partial) -> None:
-        """The plan of the newest schema version wins: readers meet a new schema at different moments."""
+        """The plan of most schema versions wins: readers meet a new schema at different moments, and after a start anew."""
         if not hasattr(self, "plan") or newer(partial.plan, self.plan):
-            self.plan, self.group_set = partial.plan, partial.group_set
-            self.groups = [f"by:{path}" for path in partial.group_set]
-            self.feeds = cascade(partial.plan.windows)
-            self.keep = limit.keep_of(partial.plan, self.shards)
+            self._adopt(partial.plan, partial.group_set)
+            self.stored_plan = plain(self.plan)
             self.levels = {
                 size: [aggregates.conform(table, self.plan, self.scales) for table in tables] for size, tables in self.levels.items()
             }
             self.rests = {size: aggregates.conform(table, self.plan, self.scales) for size, table in self.rests.items()}
             self.scales = aggregates.scales(self.plan)
+
+    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...]) -> None:
+        self.plan, self.group_set = plan, group_set
+        self.groups = [f"by:{path}" for path in group_set]
+        self.feeds = cascade(plan.windows)
+        self.keep = limit.keep_of(plan, self.shards)
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
         if plan.version != self.plan.version:
@@ -306,8 +315,11 @@ class Fold:
 
 
 def newer(one: TopicPlan, other: TopicPlan) -> bool:
-    """Whether a plan is the newer one. Plans grow by schema ids: the one made from more of them is."""
-    return (len(one.version), one.version) > (len(other.version), other.version)
+    """Whether a plan is the newer one. Plans grow by schema ids: the one made from more of them is.
+
+    One that lacks an id of the other's may lack a column of it, and what was folded there would be lost.
+    """
+    return set(one.version) > set(other.version)
 
 
 def packed(table: pl.DataFrame) -> bytes:

@@ -7,7 +7,8 @@ import difflib
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
@@ -119,6 +120,17 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     version = tuple(schema.id for schema in schemas)
     aliases = tuple((path, names[path][1:]) for path, _ in columns if len(names[path]) > 1)
     return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
+
+
+def plain(made: TopicPlan) -> dict[str, Any]:
+    """A plan as a snapshot holds it, without our classes and without what only reading needs."""
+    return {**asdict(made), "columns": ()}
+
+
+def of_plain(stored: Mapping[str, Any]) -> TopicPlan:
+    """The plan of `plain`, good for folding and encoding."""
+    parts = {"kpis": Kpi, "windows": Window, "outputs": Output}
+    return TopicPlan(**{**stored, **{name: tuple(part(**each) for each in stored[name]) for name, part in parts.items()}})
 
 
 def label(size_ms: int) -> str:

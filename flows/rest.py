@@ -15,7 +15,7 @@ import polars as pl
 from flows import aggregates
 from flows.fold import Passed, Rows, newer, packed, unpacked
 from flows.limit import OTHER
-from flows.plan import TopicPlan, Window
+from flows.plan import TopicPlan, Window, of_plain, plain
 from flows.watermark import NEVER
 from flows.windows import START
 
@@ -37,6 +37,9 @@ class Rest:
         self.closed_ms: dict[int, int] = dict.fromkeys(range(shards), NEVER) | state["closed"]
         self.scales: dict[str, int] = state["scales"]
         self.open: dict[int, pl.DataFrame] = {size_ms: unpacked(table) for size_ms, table in state["open"].items()}
+        self.stored_plan: dict[str, Any] | None = state.get("plan")
+        if self.stored_plan is not None:
+            self.plan, self.group_set = of_plain(self.stored_plan), tuple(state["group_set"])
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that cannot be had again, tables as Arrow IPC bytes."""
@@ -45,6 +48,8 @@ class Rest:
             "closed": dict(self.closed_ms),
             "open": {size_ms: packed(table) for size_ms, table in self.open.items()},
             "scales": self.scales,
+            "plan": self.stored_plan,
+            "group_set": getattr(self, "group_set", ()),
         }
 
     def take(self, told: Iterable[tuple[int, Passed]]) -> list[Rows]:
@@ -61,6 +66,7 @@ class Rest:
         """The plan of the newest schema version wins, as in the fold."""
         if not hasattr(self, "plan") or newer(passed.plan, self.plan):
             self.plan, self.group_set = passed.plan, passed.group_set
+            self.stored_plan = plain(self.plan)
             self.open = {size_ms: aggregates.conform(table, self.plan, self.scales) for size_ms, table in self.open.items()}
             self.scales = aggregates.scales(self.plan)
 

@@ -439,6 +439,25 @@ def test_a_restored_fold_closes_the_old_versions_windows_under_the_new_plan() ->
     assert [(row["events"], row["extra_max"]) for row in rows] == [(1, None), (1, None)]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_plan_of_fewer_or_other_versions_after_a_start_takes_nothing_from_open_windows(*, restarted: bool) -> None:
+    """After a start the first plan is made from the newest version alone; what only older ones have is in the windows still."""
+    one = schema({"ts": "long", "x": "double", "d": money(4)}, 1)
+    two, three = schema({"ts": "long", "d": money(2)}, 2), schema({"ts": "long", "d": money(2), "y": "long"}, 3)
+    said = "windows = ['10s']"
+    folded = Fold(1)
+    folded.take([partial(planned(said, one, two), [(1_000, 1.5, Decimal("2.5"))], 0)])
+    if restarted:
+        folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+    stream = [partial(planned(said, two), [(2_000, Decimal(1))], 0), partial(planned(said, two, three), [(3_000, Decimal(1), 9)], 0)]
+    assert finals(taken(folded, stream)) == []
+    if restarted:
+        folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+    (row,) = finals(folded.take([partial(planned(said, two), [], 10_000)]).rows)
+
+    assert (row["events"], row["x_mean"], row["x_max"], row["d_sum"], row["d_max"]) == (3, 1.5, 1.5, Decimal("4.5"), Decimal("2.5"))
+
+
 def test_a_reader_that_still_has_the_old_plan_adds_to_the_same_windows() -> None:
     """Readers meet a new schema at different moments: the newest plan stays."""
     rows = grown(partial(V2, [(1_000, "a", 1, 7.0)], 0), partial(V1, [(2_000, "a", 3)], 0), partial(V1, [(3_000, "b", 3)], 60_000))

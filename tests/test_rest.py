@@ -102,6 +102,21 @@ def test_a_state_is_plain_data() -> None:
     assert b"flows" not in pickle.dumps(rest.snapshot())
 
 
+def test_a_rest_keeps_over_a_start_what_only_an_older_version_has() -> None:
+    said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'"
+    older, newest = schema({"ts": "long", "g": "string", "x": "double"}, 1), schema({"ts": "long", "g": "string"}, 2)
+    both, one = replace(planned(said, older, newest), max_groups=1), replace(planned(said, newest), max_groups=1)
+    was = Fold(1).take([partial(both, [(1_000, name, 2.5) for name in "abc"], 10_000)]).passed
+    now = Fold(1).take([partial(one, [(1_000, name) for name in "abc"], 10_000)]).passed
+    assert was is not None
+    assert now is not None
+    rest = Rest(2)
+    rest.take([(0, was)])
+
+    (row,) = told(Rest(2, pickle.loads(pickle.dumps(rest.snapshot()))).take([(1, now)]))
+    assert (row["events"], row["x_mean"]) == (4, 2.5)
+
+
 def test_rests_of_an_older_plan_are_told_under_the_new_one() -> None:
     said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'"
     old = schema({"ts": "long", "g": "string", "n": "int"}, 1)
