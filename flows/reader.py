@@ -157,6 +157,8 @@ class _Reader:
             joined = share.partitions > 0 and partition >= share.partitions
             share.reading.meet(partition, offset, clock_ms, joined_behind_ms=made.lateness if joined else None)
         share.partitions = partitions
+        # Remembered also by a reader that has none of them: after a restart it must know which ones are new.
+        self.put(Emission(name, share.topic_id, partitions, dict(share.reading.positions), []))
 
     def _start(self, name: str, partitions: Sequence[int], start: str | int) -> dict[int, int]:
         tps = [TopicPartition(name, p) for p in partitions]

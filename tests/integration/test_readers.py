@@ -1,0 +1,88 @@
+"""What the readers of a flow remember of a topic, on a real broker: over a restart, and when the topic is away for a while."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import fastavro
+from confluent_kafka import Producer
+from confluent_kafka.cimpl import NewPartitions
+
+from flows import topics
+from flows.connection import connection
+from flows.declaration import parse
+from flows.outputs import Planner
+from flows.registry import Registry
+from flows.services import Services
+from flows.slices import Events
+from flows.source import READERS, KafkaSource, Reader
+from infra.embedded import Cluster
+from tests.integration.running import CLICK, T0_MS, Topic, click, until
+
+
+@dataclass
+class Life:
+    """The readers of one life of a flow, and the events that they passed on: (plan's version, event time)."""
+
+    readers: list[Reader]
+    planner: Planner
+    seen: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
+
+    def pop(self) -> list[int]:
+        """The event times so far."""
+        for reader in self.readers:
+            for item in reader.next_batch():
+                if isinstance(item, Events) and item.frame is not None:
+                    self.seen += [(item.plan.version, time_ms) for time_ms in item.frame["time"]]
+        return sorted(time_ms for _, time_ms in self.seen)
+
+    def state(self) -> list[Any]:
+        return [reader.snapshot() for reader in self.readers]
+
+    def know(self, topic: str, partitions: int) -> bool:
+        """Whether all readers remember the topic with so many partitions."""
+        self.pop()
+        return all(state["topics"].get(topic, {}).get("partitions") == partitions for state in self.state())
+
+
+@contextmanager
+def life(
+    cluster: Cluster, topic: str, said: str = "", states: list[Any] | None = None, chosen: Callable[[str], bool] | None = None
+) -> Iterator[Life]:
+    where = connection(cluster.environ)
+    admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
+    planner = Planner(parse(f'[topics."{topic}"]\nlateness = "1s"\n{said}'), registry, admin, 2)
+    services = Services(where.kafka_python(), admin, registry, planner, chosen or (lambda name: name == topic))
+    source = KafkaSource(services, 2, durable=True, fingerprint="test", stopping=threading.Event())
+    with ExitStack() as ending:
+        readers = []
+        for name, state in zip(source.list_parts(), states or [None] * READERS, strict=True):
+            readers.append(source.build_part("source", name, state))
+            ending.callback(readers[-1].close)
+        yield Life(readers, planner)
+
+
+def test_a_partition_that_is_added_while_the_flow_is_down_is_read_from_its_beginning_and_joins(cluster: Cluster) -> None:
+    """Whichever reader it falls to, also one that had no partition of the topic before."""
+    topic = Topic(cluster, "readers.grown", partitions=1)
+    with life(cluster, topic.name, 'start = "latest"') as first:
+        until(lambda: first.know(topic.name, 1), 60)
+        states = first.state()
+    topic.admin.create_partitions([NewPartitions(topic.name, 4)])[topic.name].result(10)
+    topic.producer = Producer({"bootstrap.servers": cluster.bootstrap})  # the old one does not know the partitions yet
+    until(lambda: len(topic.producer.list_topics(topic.name, 10).topics[topic.name].partitions) == 4, 30)
+    for partition in range(4):
+        topic.send([click(T0_MS)], partition)
+    with life(cluster, topic.name, 'start = "latest"', states) as second:
+
+        def books() -> dict[int, dict[str, int]]:
+            second.pop()
+            return {
+                p: at[4] for state in second.state() for p, at in state["topics"].get(topic.name, {"positions": {}})["positions"].items()
+            }
+
+        until(lambda: sum(sum(fates.values()) for fates in books().values()) >= 4, 60)
+        assert books() == {0: {"folded": 1}, 1: {"late": 1}, 2: {"late": 1}, 3: {"late": 1}}
