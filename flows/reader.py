@@ -126,7 +126,9 @@ class _Reader:
         found = self.services.topics()
         for name in [name for name, share in self.shares.items() if name not in found or found[name][0] != share.topic_id]:
             LOG.warning("%s is gone or was created again", name)
-            del self.shares[name]
+            gone = self.shares.pop(name)
+            if gone.topic_id:  # it may come back as it was, as after a right was taken away: then it goes on, and is not read twice
+                self.resumed[name] = (gone.topic_id, gone.partitions, gone.reading.positions)
             self.services.reached_ms.pop(name, None)
             # A topic of the same name and partitions would be read on from where the old one was.
             self.consumer.assign([tp for tp in self.consumer.assignment() if tp.topic != name])

@@ -86,3 +86,22 @@ def test_a_partition_that_is_added_while_the_flow_is_down_is_read_from_its_begin
 
         until(lambda: sum(sum(fates.values()) for fates in books().values()) >= 4, 60)
         assert books() == {0: {"folded": 1}, 1: {"late": 1}, 2: {"late": 1}, 3: {"late": 1}}
+
+
+def test_a_topic_that_is_away_for_a_while_and_is_the_same_goes_on_where_it_was(cluster: Cluster) -> None:
+    """As when a right is taken away and given back: nothing is read twice, and nothing is missing."""
+    topic, there = Topic(cluster, "readers.away", partitions=2), threading.Event()
+    there.set()
+    topic.send([click(T0_MS)], 0)
+    topic.send([click(T0_MS + 1)], 1)
+    with life(cluster, topic.name, chosen=lambda name: there.is_set() and name == topic.name) as one:
+        until(lambda: one.pop() == [T0_MS, T0_MS + 1], 60)
+        there.clear()
+        services = one.readers[0].source.services
+        until(lambda: not services.topics(), 30)
+        until(lambda: topic.name not in services.reached_ms, 30)
+        topic.send([click(T0_MS + 2)], 0)
+        there.set()
+        topic.send([click(T0_MS + 3)], 1)
+        until(lambda: len(one.pop()) >= 4, 60)
+        assert one.pop() == [T0_MS, T0_MS + 1, T0_MS + 2, T0_MS + 3]
