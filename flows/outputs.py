@@ -4,6 +4,7 @@ Here alone the flow waits for registry and cluster: a plan that has left this mo
 """
 
 import threading
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ class Planner:
         self.sink_parts = sink_parts
         self._lock = threading.Lock()
         self._plans: dict[str, TopicPlan] = {}
+        self._met: dict[str, frozenset[int]] = {}
 
     def ensure_own_topics(self) -> None:
         """The topics of late records, dead letters and the sink's markers. Raises topics.Unreachable."""
@@ -44,6 +46,11 @@ class Planner:
         """Whether the declaration has a table for this very topic: then a mistake in it stops the flow."""
         return topic in self._declaration.file.topics
 
+    def remember(self, topic: str, ids: Iterable[int]) -> None:
+        """Schema ids that an earlier life has met in a topic: its plans go on from them. Asks nobody."""
+        with self._lock:
+            self._met[topic] = self._met.get(topic, frozenset()) | frozenset(ids)
+
     def plan(self, topic: str, new: int | None = None) -> TopicPlan:
         """The plan of a topic for every schema id it was ever asked with; before the first, that of its subject's latest version.
 
@@ -51,15 +58,17 @@ class Planner:
         SchemaError (`new` is not usable).
         """
         made = self._plans.get(topic)
-        if made is not None and (new is None or new in made.version):
+        if made is not None and topic not in self._met and (new is None or new in made.version):
             return made
         with self._lock:
             made = self._plans.get(topic)
             ids = set(made.version) if made else self._latest(topic)
+            ids |= {id_ for id_ in self._met.get(topic, ()) if self._usable(id_) is not None}
             if new is not None:
                 ids.add(new)
             if made is None or ids != set(made.version):
                 self._plans[topic] = self._ready(self._planned(topic, ids))
+            self._met.pop(topic, None)
             return self._plans[topic]
 
     def _planned(self, topic: str, ids: AbstractSet[int]) -> TopicPlan:

@@ -77,11 +77,12 @@ class _NewSchema(Exception):  # noqa: N818 - news, not an error
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """Which reader of how many, and where its topics go on: topic -> (id, partitions known, positions)."""
+    """Which reader of how many, and where its topics go on: topic -> (id, partitions known, positions), and the schema ids met in it."""
 
     number: int
     readers: int
     resumed: Mapping[str, tuple[str, int, dict[int, Position]]]
+    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def mine(self, topic: str, partitions: int) -> set[int]:
         """The partitions of a topic that are this reader's: (crc32(topic) + partition) mod readers, the same for ever."""
@@ -102,6 +103,8 @@ class _Reader:
     def __init__(self, duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
         self.duty, self.resumed = duty, dict(duty.resumed)
         self.services, self.put, self.ends = services, put, ends
+        for topic, ids in duty.versions.items():
+            services.planner.remember(topic, ids)
         self.consumer = raw_consumer(services.kafka_python)
         self.shares: dict[str, Share] = {}
         self.discovered_s = self.tick_s = float("-inf")

@@ -95,12 +95,13 @@ class Reader(StatefulSourcePartition[Item, State]):
             name: (known["id"], known["partitions"], {p: Position(*at) for p, at in known["positions"].items()})
             for name, known in topics.items()
         }
-        self.thread = threading.Thread(target=self._run, args=(number, resumed), name=f"reader-{number:02}", daemon=True)
+        duty = Duty(number, READERS, resumed, {name: tuple(known["version"]) for name, known in topics.items() if "version" in known})
+        self.thread = threading.Thread(target=self._run, args=(duty,), name=f"reader-{number:02}", daemon=True)
         self.thread.start()
 
-    def _run(self, number: int, resumed: Mapping[str, tuple[str, int, dict[int, Position]]]) -> None:
+    def _run(self, duty: Duty) -> None:
         try:
-            read_topics(Duty(number, READERS, resumed), self.source.services, self._put, self._ends)
+            read_topics(duty, self.source.services, self._put, self._ends)
         except BaseException as error:  # noqa: BLE001 - raised again where Bytewax can see it
             self._put(error)
 
@@ -163,6 +164,9 @@ class Reader(StatefulSourcePartition[Item, State]):
         if known.get("id") != emission.topic_id:
             known["positions"] = {}
         known |= {"id": emission.topic_id, "partitions": emission.partitions}
+        for item in emission.items:
+            if isinstance(item, Events):
+                known["version"] = item.plan.version
         for partition, position in emission.positions.items():
             before = known["positions"].get(partition)
             metrics.count(emission.topic, partition, Position(*before).fates if before else {}, position.fates)

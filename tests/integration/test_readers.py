@@ -105,3 +105,19 @@ def test_a_topic_that_is_away_for_a_while_and_is_the_same_goes_on_where_it_was(c
         topic.send([click(T0_MS + 3)], 1)
         until(lambda: len(one.pop()) >= 4, 60)
         assert one.pop() == [T0_MS, T0_MS + 1, T0_MS + 2, T0_MS + 3]
+
+
+def test_the_versions_that_a_topic_was_read_with_are_those_of_its_first_plan_after_a_restart(cluster: Cluster) -> None:
+    """Else fields and the choice of event time would be others than before."""
+    older = {**CLICK, "name": "Weighed", "fields": [*CLICK["fields"], {"name": "weight", "type": ["null", "double"], "default": None}]}
+    topic, newer = Topic(cluster, "readers.versions", partitions=1, schema=older), {**CLICK, "name": "Weighed"}
+    versions = (topic.schema_id, Registry(cluster.registry_url).register(f"{topic.name}-value", json.dumps(newer)))
+    topic.send([{**click(T0_MS), "weight": 1.5}])
+    with life(cluster, topic.name) as first:
+        until(lambda: first.pop() and first.know(topic.name, 1), 60)
+        states = first.state()
+    topic.parsed, topic.schema_id = fastavro.parse_schema(newer), versions[1]
+    topic.send([click(T0_MS + 1)])
+    with life(cluster, topic.name, states=states) as second:
+        until(second.pop, 60)
+        assert second.seen == [(tuple(sorted(versions)), T0_MS + 1)]
