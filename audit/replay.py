@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
-from audit.decode import HEAD, Said, decode, reading
+from audit.decode import Said, decode, reading
+from audit.gather import schema_ids
 from audit.measure import part
 from audit.recompute import YEAR_9999_MS, DuckError
 from audit.survey import Ground, Survey, ground, survey
@@ -24,7 +25,7 @@ from audit.topic import CannotVerifyError, headers_of, progress
 from audit.write import Entry, confirmed, write
 from flows.errors import ConfigError
 from flows.fields import SchemaError
-from flows.plan import TopicPlan, plan
+from flows.plan import TopicPlan
 from flows.records import DEAD
 from flows.registry import Away, Refused
 
@@ -35,7 +36,8 @@ ABOUT = """Write dead letters of a source topic to it again, once what was wrong
 
 First it says how many there are of which reason, how many still cannot be used (they stay where they are), and how many would come too
 late now: those become late records, for `make repair`. Then it asks. All go out in one transaction: Ctrl-C before its end writes nothing.
-Headers that the originals had are not kept; a dead letter that was cut (kpi.truncated) cannot be replayed."""
+Headers that the originals had are not kept; a dead letter that was cut (kpi.truncated), or
+stands for a batch that could not be unpacked, cannot be replayed."""
 
 Place = tuple[int, int]  # partition and offset in the source topic
 
@@ -90,7 +92,7 @@ def _words(letters: Letters) -> Iterator[str]:
     if letters.replayed:
         yield f"replayed before: {letters.replayed:,}"
     if letters.cut:
-        yield f"cut when they were set aside, so not to be replayed: {letters.cut:,}"
+        yield f"set aside cut, or whole batches without their bytes, so not to be replayed: {letters.cut:,}"
     if letters.still:
         yield f"still not usable: {', '.join(f'{count:,} {reason}' for reason, count in sorted(letters.still.items()))}"
     if letters.usable:
@@ -114,7 +116,7 @@ def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
                 continue
             seen.add(place)
             letters.reasons[said["kpi.reason"]] += 1
-            if "kpi.truncated" in said:
+            if "kpi.truncated" in said or message.value() is None:
                 letters.cut += 1
             elif place in replayed:
                 letters.replayed += 1
@@ -135,7 +137,7 @@ def _replayed(where: Ground, found: Survey) -> set[Place]:
     asked = {partition: (max(first, span[partition][0]), span[partition][1]) for partition, first in firsts.items() if partition in span}
     return {
         (message.partition() or 0, int(headers_of(message)[REPLAYED]))
-        for messages in where.topics.read(found.topic, asked)
+        for messages in where.topics.read(found.topic, asked, unread=found.aside.unread)
         for message in messages
         if message.headers() and REPLAYED in headers_of(message)
     }
@@ -145,7 +147,7 @@ def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, by
     """What would become of them now: still unusable, late, or an event."""
     if not chosen:
         return
-    made = _plan(where, found, [value for _, _, value in chosen])
+    made = where.source(found.topic).plan(schema_ids(value for _, _, value in chosen) | set(found.plan.version))
     frame = decode(
         [value for _, _, value in chosen],
         Said(range(0), range(len(chosen))),
@@ -175,26 +177,12 @@ def _time_fate(made: TopicPlan, time_ms: int | None, stamp_ms: int) -> str | Non
     return "future" if 0 <= stamp_ms < time_ms - made.max_future_ms else None
 
 
-def _plan(where: Ground, found: Survey, values: Sequence[bytes | None]) -> TopicPlan:
-    """The plan with the schemas that these messages bring."""
-    ids = {int.from_bytes(value[1:HEAD], "big") for value in values if value and len(value) >= HEAD and not value[0]} | set(
-        found.plan.version
-    )
-    known = []
-    for id_ in sorted(ids):
-        try:
-            known.append(where.schema_of(id_))
-        except SchemaError:
-            continue
-    return plan(where.declaration, found.topic, known)
-
-
 def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:
     left = set(usable)
     for batch in _letters(where, topic):
         for message, said in batch:
             partition, offset = place = int(said["kpi.partition"]), int(said["kpi.offset"])
-            if place in left and "kpi.truncated" not in said:
+            if place in left and "kpi.truncated" not in said and message.value() is not None:
                 left.discard(place)
                 yield Entry(topic, message.key(), message.value(), [(REPLAYED, str(offset))], partition, max(0, int(said["kpi.timestamp"])))
 
