@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
+from audit.decode import HEAD, Reading, Said, decode, reading
 from audit.measure import part
 from flows.declaration import Declaration
 from flows.fields import Schema, SchemaError
@@ -116,7 +116,7 @@ class Gather:
         schema = self._source.schema_of(schema_id)
         self._meet({schema_id})
         if schema_id not in self._readings:
-            self._readings[schema_id] = reading(schema, dict(self.plan.columns), aliases_of(self.plan))
+            self._readings[schema_id] = reading(schema, self.plan)
         return self._readings[schema_id]
 
     def _meet(self, ids: set[int]) -> None:
@@ -134,4 +134,4 @@ class Gather:
 
 def _reads(plan: TopicPlan) -> tuple[object, ...]:
     """What of a plan decides how messages are read and measured."""
-    return plan.time, plan.columns, plan.kpis, aliases_of(plan)
+    return plan.time, plan.columns, plan.kpis, plan.aliases

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
-from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
+from audit.decode import HEAD, Said, decode, reading
 from audit.measure import part
 from audit.recompute import YEAR_9999_MS, DuckError
 from audit.survey import Ground, Survey, ground, survey
@@ -147,7 +147,10 @@ def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, by
         return
     made = _plan(where, found, [value for _, _, value in chosen])
     frame = decode(
-        [value for _, _, value in chosen], Said(range(0), range(len(chosen))), dict(made.columns), lambda id_: _reading(where, made, id_)
+        [value for _, _, value in chosen],
+        Said(range(0), range(len(chosen))),
+        dict(made.columns),
+        lambda id_: reading(where.schema_of(id_), made),
     )
     heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
     head = pl.DataFrame([(*place, stamp_ms) for place, stamp_ms, _ in chosen], schema=heads, orient="row")
@@ -184,10 +187,6 @@ def _plan(where: Ground, found: Survey, values: Sequence[bytes | None]) -> Topic
         except SchemaError:
             continue
     return plan(where.declaration, found.topic, known)
-
-
-def _reading(where: Ground, made: TopicPlan, schema_id: int) -> Reading:
-    return reading(where.schema_of(schema_id), dict(made.columns), aliases_of(made))
 
 
 def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:
