@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 
 import duckdb
+
 OTHER = "__other__"
 SHARDS = 8  # of a group set, in the flow as it runs; each keeps its part of the limit, and one group at least
 LONGEST = 1024  # bytes of a group value

@@ -55,7 +55,17 @@ def audit(drawn: Run, fates: Mapping[tuple[int, int], Fate], directory: Path, st
         return schema
 
     partitions = max((at.partitions for at in drawn.steps), default=1)
-    return recomputed(parse(declaration(drawn)), schema_of, [schema.id], messages_of(drawn), aside_of(fates), directory, step, partitions, drawn.spec.shards)
+    return recomputed(
+        parse(declaration(drawn)),
+        schema_of,
+        [schema.id],
+        messages_of(drawn),
+        aside_of(fates),
+        directory,
+        step,
+        partitions,
+        drawn.spec.shards,
+    )
 
 
 def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
