@@ -124,7 +124,7 @@ class Registry:
             try:
                 return question(client)
             except (ValueError, KeyError, TypeError, AttributeError):
-                client.clear_caches()  # it keeps whatever a 200 brought, and would give the same again for ever
+                client.clear_caches()  # type: ignore[no-untyped-call] # it keeps whatever a 200 brought, and would give the same again for ever
                 raise
 
         return _judged(asked, what, self._url)
