@@ -47,7 +47,6 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
             "isolation_level": "read_committed",
             "check_crcs": True,
             "max_poll_records": 1 << 20,
-            "auto_offset_reset": "none",  # an offset that has expired is a gap to count: the default jumps to the end without a word
         }
     )
     fetcher = getattr(consumer, "_fetcher", None)

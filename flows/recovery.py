@@ -109,7 +109,7 @@ def has_parts(directory: Path) -> bool:
 
 
 def forget_unfinished(directory: Path) -> int:
-    """Remove snapshots of epochs that an ended flow had not finished: how many there were. Call it under the lock, before the engine starts.
+    """Remove snapshots of epochs that an ended flow had not finished: how many there were. Call it locked, before the engine starts.
 
     The engine resumes from the last epoch that every worker had finished, and leaves there what single steps have snapshotted since. A key
     that the next flow does not touch in the epoch of that number would later be resumed from it: a fold ahead of its source, and

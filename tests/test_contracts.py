@@ -14,10 +14,12 @@ from typing import Any
 import fastavro
 import polars as pl
 import pytest
+from bytewax.recovery import init_db_dir
 from bytewax.testing import run_main
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from flows import kpi
+from flows.batches import Fault
 from flows.declaration import AGGREGATES, parse
 from flows.edge import Edge
 from flows.errors import ConfigError
@@ -180,7 +182,8 @@ def test_every_message_meets_one_fate_and_the_books_balance() -> None:
         "late": (9, "x"),  # which `where` would drop
         "filtered": (30, "x"),
     }
-    records, source = flow(Poll(1000, [sent(0, 0, *of_fate.values())], 1))
+    bomb = RawBatch(0, len(of_fate), 1, 1000, None, b"", fault=Fault("size", "larger than can be unpacked"))
+    records, source = flow(Poll(1000, [sent(0, 0, *of_fate.values()), bomb], 1))
     assert source.positions[0].fates == dict.fromkeys(FATES, 1)
     aside = {headers(record)["kpi.reason"]: record.topic for record in records if record.topic in {DEAD, LATE}}
     shown = {row[0]: row[2] for row in rows("docs/contracts.md", "## Fates and books") if row[0] in FATES}
@@ -198,7 +201,7 @@ def test_transactional_ids_begin_with_the_flows_id() -> None:
 
 
 def test_bytewaxs_own_variables_say_what_its_options_say(tmp_path: Path) -> None:
-    (tmp_path / "part-0.sqlite3").touch()
+    init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
     assert kpi._recovery({}, []) is None
     assert kpi._recovery({"BYTEWAX_RECOVERY_DIRECTORY": str(tmp_path)}, []) == tmp_path
     assert kpi._recovery({"BYTEWAX_PROCESS_ID": "1"}, ["-r", str(tmp_path)]) == tmp_path

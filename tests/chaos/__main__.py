@@ -4,13 +4,13 @@
 """
 
 import argparse
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from infra.embedded import PartError
@@ -113,14 +113,12 @@ def main() -> int:
     asked = arguments()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    say = Log(LOGS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.log")
+    home = LOGS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    say = Log(home.with_suffix(".log"))
     results: list[Result] = []
     names = asked.only or list(SCENARIOS)
     try:
-        with (
-            TemporaryDirectory(prefix="kpi-flow-chaos-", ignore_cleanup_errors=True) as home,
-            ground(Path(home), say, short=asked.short) as on,
-        ):
+        with ground(home, say, short=asked.short) as on:
             for name in names:
                 scenario = SCENARIOS[name]
                 count = getattr(asked, name)
@@ -136,7 +134,11 @@ def main() -> int:
         return 1
     say(table(results))
     say(f"the log: {say.file.relative_to(ROOT)}")
-    return 0 if all(result.good for result in results) else 1
+    if not all(result.good for result in results):
+        say(f"what the flows said, and their recovery directories: {home.relative_to(ROOT)}/")
+        return 1
+    shutil.rmtree(home, ignore_errors=True)
+    return 0
 
 
 if __name__ == "__main__":

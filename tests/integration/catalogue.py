@@ -104,6 +104,7 @@ def _each(name: str, *values: bytes) -> Messages:
 
 
 HERE = "tests/integration/test_bad_inputs.py::"
+DIRECTORY = "tests/integration/test_recovery_directory.py::"
 CASES = (
     Case("null value (tombstone)", "tombstone", lambda _: [None]),
     Case("empty value, 1 to 4 bytes", "short", lambda _: [bytes(size) for size in range(5)]),
@@ -122,9 +123,13 @@ CASES = (
     ),
     Case("schema with references", held_by=HERE + "test_every_other_shape_of_a_topic_is_read_and_its_books_balance"),
     Case(
-        "registry that is away", held_by="tests/integration/test_kpi_flow.py::test_a_registry_that_is_away_pauses_reading_and_loses_nothing"
+        "registry refused, hanging, 500, 502, 503, 504, 429",
+        held_by="tests/integration/test_chaos_registry.py::test_ten_outages_of_the_registry_lose_nothing_and_end_with_the_registry",
     ),
-    Case("registry 401, 403", held_by="tests/test_registry.py::test_wrong_credentials_stop_with_a_hint_that_shows_none"),
+    Case(
+        "registry 401, 403",
+        held_by="tests/integration/test_chaos_registry.py::test_a_registry_that_refuses_the_flow_stops_it_with_the_hint",
+    ),
     Case(
         "truncated, bytes left over",
         "malformed",
@@ -161,6 +166,9 @@ CASES = (
         lambda world: [world.event(city=b"\x02" + varint(len(text.encode())) + text.encode()) for text in HOSTILE],
     ),
     Case("group value in a page", held_by="tests/integration/test_dashboard.py::test_nothing_from_a_topic_runs_in_the_page"),
+    Case("group value of a megabyte", held_by=HERE + "test_a_group_value_of_a_megabyte_is_cut_and_stays_a_group_of_its_own"),
+    Case("millions of distinct groups", held_by=HERE + "test_groups_over_the_limit_share_a_row_and_all_events_are_in_some_row"),
+    Case("millions of distinct groups: memory", held_by="tests/test_limit.py::test_a_stream_of_1_200_000_groups_stays_small"),
     Case("message of several MB, every codec", held_by=HERE + "test_every_other_shape_of_a_topic_is_read_and_its_books_balance"),
     Case("compression bomb", held_by=HERE + "test_a_bomb_is_one_dead_letter_and_memory_is_bounded"),
     Case(
@@ -170,26 +178,22 @@ CASES = (
     Case("control batches, aborted transactions, gaps", held_by=HERE + "test_every_other_shape_of_a_topic_is_read_and_its_books_balance"),
     Case("own output topics in `every topic`", held_by="tests/test_topics.py::test_no_setting_chooses_a_topic_of_kafka_or_our_own"),
     Case(
-        "topic deleted and created again", held_by="tests/test_contracts.py::test_a_topic_that_is_created_again_is_read_from_its_beginning"
+        "topic deleted, created again, with more partitions, truncated",
+        held_by="tests/integration/test_chaos_topics.py::test_topics_come_go_grow_and_lose_their_past_and_nothing_else_is_wrong",
     ),
     Case(
         "a KPI row larger than the broker takes",
-        held_by="tests/test_transactions.py::test_a_late_record_that_is_too_large_keeps_the_headers_that_say_where_it_came_from",
+        held_by="tests/integration/test_sink_broker.py::test_a_record_larger_than_the_topic_takes_does_not_take_its_batch_with_it",
+    ),
+    Case("recovery directory lost", held_by=DIRECTORY + "test_a_lost_directory_stops_the_flow_and_its_return_lets_it_go_on"),
+    Case(
+        "recovery directory older than the marker", held_by=DIRECTORY + "test_an_older_copy_stops_the_flow_and_the_right_one_lets_it_go_on"
     ),
     Case(
-        "recovery directory lost",
-        held_by="tests/integration/test_sink_broker.py::test_a_lost_recovery_directory_stops_the_flow_before_it_writes",
-    ),
-    Case(
-        "recovery directory older than the marker",
-        held_by="tests/test_sink.py::test_an_older_copy_of_the_recovery_directory_stops_the_flow",
-    ),
-    Case(
-        "recovery directory used by two flows",
-        held_by="tests/test_recovery.py::test_a_second_flow_on_the_same_directory_is_refused_by_name",
+        "recovery directory used by two flows", held_by=DIRECTORY + "test_a_second_flow_on_the_same_directory_is_refused_and_harms_nothing"
     ),
     Case(
         "recovery directory of another plan",
-        held_by="tests/integration/test_kpi_flow.py::test_another_declaration_is_refused_with_the_way_on",
+        held_by=DIRECTORY + "test_a_directory_of_another_plan_stops_the_flow_and_the_old_plan_lets_it_go_on",
     ),
 )

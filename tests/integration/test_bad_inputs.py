@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import urllib.request
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ CODECS = ("gzip", "snappy", "lz4", "zstd")
 MEGABYTES = 6
 BOMBS = 3
 TEXTS = 2_500
+CITIES, LIMIT = 500, 16
 LARGE = {"max.message.bytes": str(32 << 20)}
 CONFIG = f"""
 [topics."{PREFIX}events"]
@@ -43,6 +45,13 @@ n = {{ count = "*" }}
 amount = {{ sum = "amount" }}
 level = {{ sum = "level" }}
 levels = {{ count = "level" }}
+
+[topics."{PREFIX}groups"]
+by = [[], ["city"]]
+groups = {LIMIT}
+
+[topics."{PREFIX}long"]
+by = ["city"]
 
 [topics."{PREFIX}versions".kpis]
 amount = {{ sum = "amount" }}
@@ -118,6 +127,11 @@ def alternating(bad: Sequence[bytes | None], good: bytes) -> list[bytes | None]:
     return [value for each in bad for value in (good, each)]
 
 
+def city(name: str) -> bytes:
+    """A city as Avro writes it."""
+    return b"\x02" + varint(len(name.encode())) + name.encode()
+
+
 def fill(topics: Topics) -> None:
     """Every topic, each ending in an event a minute later, which closes the window of all others."""
     ids = {name: topics.register(f"{PREFIX}bad-{name}", text, kind) for name, (text, kind) in BAD_SCHEMAS.items()}
@@ -130,7 +144,8 @@ def fill(topics: Topics) -> None:
     empty = topics.register(f"{PREFIX}empty-value", record("Empty"))
     topics.send(topics.make("empty"), alternating([b"\0\0\0\0"] * 5, framed(empty, b"")))
 
-    local = topics.register(f"{PREFIX}local-value", record("Local", ("at", {"type": "long", "logicalType": "local-timestamp-millis"})))
+    at_field = ("at", {"type": "long", "logicalType": "local-timestamp-millis"})
+    local = topics.register(f"{PREFIX}local-value", record("Local", at_field))
     topics.send(topics.make("local"), [framed(local, varint(at)) for at in (T0_MS, T0_MS + 999, T0_MS + 1_000, CLOSE_MS)])
 
     topics.register("poison-money", record("Money", ("units", "long")))
@@ -143,6 +158,8 @@ def fill(topics: Topics) -> None:
     topics.register(f"{text}-value", EVENT)
     topics.send(text, [good, *[b"line %d" % number for number in range(TEXTS)], None, *[b"more text"] * 10, good, b"{json}", good, last])
 
+    fill_groups(topics, world)
+
     for codec in CODECS:
         topic = topics.make(codec, **LARGE)
         topics.register(f"{topic}-value", EVENT)
@@ -152,18 +169,7 @@ def fill(topics: Topics) -> None:
         for value in (good, large, large[:-1], good, last):
             topics.send(topic, [value], codec=codec)
 
-    aborted = topics.make("aborted")
-    topics.register(f"{aborted}-value", EVENT)
-    producer = Producer({"bootstrap.servers": topics.cluster.bootstrap, "transactional.id": aborted, "linger.ms": 5})
-    producer.init_transactions(30)
-    for turn in range(6):
-        producer.begin_transaction()
-        for value in (good, good[:-1], good):
-            producer.produce(aborted, value, b"key", 0, timestamp=now_ms())
-        producer.flush(30)
-        (producer.abort_transaction if turn % 2 else producer.commit_transaction)(30)
-    topics.sent[aborted] = [(b"key", value) for _ in range(3) for value in (good, good[:-1], good)]
-    topics.send(aborted, [last])
+    fill_aborted(topics, world)
 
     bomb = topics.make("bomb", **LARGE)
     topics.register(f"{bomb}-value", EVENT)
@@ -215,6 +221,34 @@ def fill(topics: Topics) -> None:
     topics.send(f"{PREFIX}versions", [*kinds * 10, end])
 
 
+def fill_aborted(topics: Topics, world: World) -> None:
+    """Transactions, every other one aborted."""
+    good, last = world.event(), world.event(event_time=varint(CLOSE_MS))
+    aborted = topics.make("aborted")
+    topics.register(f"{aborted}-value", EVENT)
+    producer = Producer({"bootstrap.servers": topics.cluster.bootstrap, "transactional.id": aborted, "linger.ms": 5})
+    producer.init_transactions(30)
+    for turn in range(6):
+        producer.begin_transaction()
+        for value in (good, good[:-1], good):
+            producer.produce(aborted, value, b"key", 0, timestamp=now_ms())
+        producer.flush(30)
+        (producer.abort_transaction if turn % 2 else producer.commit_transaction)(30)
+    topics.sent[aborted] = [(b"key", value) for _ in range(3) for value in (good, good[:-1], good)]
+    topics.send(aborted, [last])
+
+
+def fill_groups(topics: Topics, world: World) -> None:
+    """Many groups, and very long ones."""
+    good, last = world.event(), world.event(event_time=varint(CLOSE_MS))
+    many = [world.event(city=city(f"city {number}")) for number in range(CITIES)]
+    long = [world.event(city=city("x" * (1 << 20) + end)) for end in "abb"]
+    for name, bad in (("groups", many), ("long", long)):
+        topic = topics.make(name, **LARGE)
+        topics.register(f"{topic}-value", EVENT)
+        topics.send(topic, [*alternating(bad, good), last])
+
+
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One flow reads all of it; what was read in the books is what was sent."""
@@ -259,7 +293,7 @@ def left_out(port: int) -> dict[tuple[str, str, str], int]:
     return {(topic, of, cause): number for (cause, of, topic), number in numbers(port, "kpi_unmeasured_values_total").items()}
 
 
-ALL = ("events", "empty", "local", "references", "text", *CODECS, "aborted", "bomb", "versions")
+ALL = ("events", "empty", "local", "references", "text", "groups", "long", *CODECS, "aborted", "bomb", "versions")
 
 
 def committed(cluster: Cluster, topics: Mapping[str, int]) -> dict[str, int]:
@@ -330,6 +364,30 @@ def test_every_other_shape_of_a_topic_is_read_and_its_books_balance(run: Run) ->
         assert [(row["events"], row["amount_mean"]) for row in run.rows(topic)] == [(3, 1.0)]
         (letter,) = run.letters(topic).values()
         assert is_original(letter, b"key 0", run.sent[topic][2][1])
+
+
+def test_groups_over_the_limit_share_a_row_and_all_events_are_in_some_row(run: Run) -> None:
+    topic = f"{PREFIX}groups"
+    assert run.fates[topic] == {"folded": 2 * CITIES + 1}
+    rows = {row["city"]: row["events"] for row in run.rows(topic) if row["group_by"] == "city"}
+    assert sum(rows.values()) == 2 * CITIES == next(row["events"] for row in run.rows(topic) if row["group_by"] == "")
+    events = Counter(["Paris"] * CITIES + [f"city {number}" for number in range(CITIES)])
+    shards: dict[int, list[tuple[int, str]]] = {}
+    for name in events:
+        crc = zlib.crc32(name.encode())
+        shards.setdefault(crc % 8, []).append((crc, name))
+    kept = {name for shard in shards.values() for _, name in sorted(shard)[: LIMIT // 8]}
+    assert len(kept) == LIMIT
+    assert rows == {name: events[name] for name in kept} | {"__other__": sum(count for name, count in events.items() if name not in kept)}
+    assert run.flow.log.count(f"{topic}: a window has more than {LIMIT} groups") == 1
+
+
+def test_a_group_value_of_a_megabyte_is_cut_and_stays_a_group_of_its_own(run: Run) -> None:
+    rows = Counter({row["city"]: row["events"] for row in run.rows(f"{PREFIX}long")})
+    long = [name for name in rows if name != "Paris"]
+    assert rows["Paris"] == 3
+    assert sorted(rows[name] for name in long) == [1, 2]
+    assert all(name.startswith("x" * 1_024) and len(name) < 1_100 for name in long)
 
 
 def test_a_topic_without_avro_is_said_once_and_leaves_samples_until_avro_comes(run: Run) -> None:

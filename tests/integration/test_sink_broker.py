@@ -1,5 +1,7 @@
 """The sink on a real broker: killed at random moments it writes every row once; what Kafka refuses is heard of."""
 
+import logging
+import re
 import subprocess
 import sys
 import threading
@@ -278,3 +280,20 @@ def test_what_the_brokers_refuse_for_good_stops_the_flow_with_a_hint(
         Transactions(edge(log_level=0, **settings))
     assert caught.value.code == REFUSED
     assert "secret" not in str(caught.value)
+
+
+def test_the_client_still_ends_transactions_by_the_older_protocol(edge: Callable[..., Edge], topic: str) -> None:
+    """docs/guarantees.md says what that means (KAFKA-17754); once it is red, the client has learned KIP-890 and the page can say so."""
+    said: list[str] = []
+    listening = logging.getLogger("librdkafka of a test")
+    listening.propagate = False
+    listening.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    producer = edge(debug="protocol", log_level=7, logger=listening).transactional()
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(topic, b"row")
+    producer.commit_transaction(10)
+    producer.poll(0)
+    versions = {found[1] for line in said if (found := re.search(r"Sent EndTxnRequest \(v(\d+)", line))}
+    assert versions == {"1"}
