@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from audit.gather import Doubts
+from audit.spool import Spool
 from audit.topic import Topics, Unread, headers_of
 from flows.records import DEAD, LATE
 
@@ -21,7 +22,6 @@ SCHEMA = {
     "last": pl.Int64(),  # a batch that could not be read has one letter, at its first offset: its last one; null of a message's
 }
 BATCH = r"partition \d+, offsets \d+ to (\d+), \d+ records: "  # how the letter of a whole batch begins to say what is wrong
-ROWS = 100_000  # kept in memory until they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,15 @@ class Aside:
 
 def read_aside(topics: Topics, topic: str, directory: Path) -> Aside:
     """What was set aside of a topic, both topics read to their present ends."""
-    files, expired = list[Path](), set[str]()
+    spool, expired = Spool(directory / "aside.parquet", SCHEMA), set[str]()
     for source in (LATE, DEAD):
         span = topics.span(source)
         if any(first > 0 for first, _ in span.values()):
             expired.add(source)
-        rows: list[tuple[Any, ...]] = []
         for messages in topics.read(source, span):
-            rows += [_row(said) for message in messages if (said := headers_of(message)).get("kpi.topic") == topic and "kpi.offset" in said]
-            if len(rows) >= ROWS:
-                files.append(_write(rows, directory, len(files)))
-                rows = []
-        files.append(_write(rows, directory, len(files)))
-    file = directory / "aside.parquet"
-    pl.scan_parquet(files).sink_parquet(file)
+            said = map(headers_of, messages)
+            spool.take(_row(it) for it in said if it.get("kpi.topic") == topic and "kpi.offset" in it)
+    file = spool.done()
     return Aside(file, Doubts(_offsets(file, ["schema"]), _offsets(file, ["malformed", "range"])), frozenset(expired), _unread(file))
 
 
@@ -58,12 +53,6 @@ def _row(said: Mapping[str, str]) -> tuple[Any, ...]:
     cause = said.get("kpi.error", "").removeprefix("cause: ") if said.get("kpi.reason") == "late" else None
     whole = re.match(BATCH, said.get("kpi.error", ""))
     return int(said["kpi.partition"]), offset, said.get("kpi.reason"), cause, int(whole[1]) if whole else None
-
-
-def _write(rows: list[tuple[Any, ...]], directory: Path, number: int) -> Path:
-    file = directory / f"aside-{number:06}.parquet"
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(file)
-    return file
 
 
 def _unread(file: Path) -> Unread:

@@ -51,7 +51,7 @@ def reading(schema: Schema, plan: TopicPlan) -> Reading:
         if leaf is not None and promotes(leaf.dtype, dtype):
             leaves[path] = leaf
     digits = {path: _precision(schema.wire, leaf.path.split(".")) for path, leaf in leaves.items() if leaf.kind == "decimal"}
-    return Reading(schema, _without_logical(schema.parsed), columns, leaves, digits)
+    return Reading(schema, without_logical(schema.parsed), columns, leaves, digits)
 
 
 def decode(values: Sequence[bytes | None], said: Said, columns: Columns, reading_of: Callable[[int], Reading]) -> pl.DataFrame:
@@ -176,7 +176,8 @@ def _precision(wire: Wire, path: Sequence[str]) -> int:
     return wire.precision
 
 
-def _without_logical(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+def without_logical(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    """A schema whose times are integers and whose decimals are bytes."""
     if isinstance(declared, dict):
-        return {name: _without_logical(it) for name, it in declared.items() if name != "logicalType"}
-    return [_without_logical(it) for it in declared] if isinstance(declared, list) else declared
+        return {name: without_logical(it) for name, it in declared.items() if name != "logicalType"}
+    return [without_logical(it) for it in declared] if isinstance(declared, list) else declared

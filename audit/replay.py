@@ -16,20 +16,17 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
+from audit.command import DECLINED, DONE, command, parser
 from audit.decode import Said, decode, reading
 from audit.gather import schema_ids
 from audit.measure import part
-from audit.recompute import YEAR_9999_MS, DuckError
-from audit.survey import Ground, Survey, ground, survey
-from audit.topic import CannotVerifyError, headers_of, progress
+from audit.recompute import YEAR_9999_MS
+from audit.survey import Ground, Survey, survey
+from audit.topic import headers_of
 from audit.write import Entry, confirmed, write
-from flows.errors import ConfigError
-from flows.fields import SchemaError
 from flows.plan import TopicPlan
 from flows.records import DEAD
-from flows.registry import Away, Refused
 
-DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
 REPLAYED = "kpi.replayed"
 
 ABOUT = """Write dead letters of a source topic to it again, once what was wrong is mended (a schema registered, a setting changed).
@@ -56,30 +53,20 @@ class Letters:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser("audit.replay", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("topic", help="a source topic, as shop.orders")
-    parser.add_argument("reasons", nargs="?", help="only these reasons, joined by commas, as schema,malformed")
-    parser.add_argument("--yes", action="store_true", help="write without asking")
-    given = parser.parse_args(arguments)
-    try:
-        with ground(environ, progress) as where:
-            return _replay(where, given.topic, frozenset((given.reasons or "").split(",")) - {""}, yes=given.yes)
-    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
-        print(f"cannot be replayed: {error}", file=sys.stderr)
-        return IMPOSSIBLE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return DECLINED
+    made = parser("replay", ABOUT)
+    made.add_argument("reasons", nargs="?", help="only these reasons, joined by commas, as schema,malformed")
+    made.add_argument("--yes", action="store_true", help="write without asking")
+    return command(made, arguments, environ, _replay)
 
 
-def _replay(where: Ground, topic: str, reasons: frozenset[str], *, yes: bool) -> int:
-    found = survey(where, topic)
-    letters = _sorted(where, found, reasons)
+def _replay(where: Ground, given: argparse.Namespace) -> int:
+    topic, reasons = given.topic, frozenset((given.reasons or "").split(",")) - {""}
+    letters = _sorted(where, survey(where, topic), reasons)
     print("\n".join(_words(letters)))
     if not letters.usable:
         print("nothing to do")
         return DONE
-    if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=yes):
+    if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=given.yes):
         return DECLINED
     count = write(where.settings, f"{where.flow_id}-replay", _entries(where, topic, letters.usable))
     print(f"{count:,} messages written to {topic}")
