@@ -33,7 +33,8 @@ replay-dead: $(stamp) ## write dead letters to their source topic again, after a
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download
-	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile tests/integration/test_chaos*.py # first, and apart: others measure seconds
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile --ignore-glob '*/test_chaos*.py'
 
 check: $(stamp) ## ruff, formatting, mypy --strict, and that imports point one way
 	@$(bin)/ruff check .

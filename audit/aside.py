@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from audit.gather import Doubts
-from audit.topic import Topics, headers_of
+from audit.spool import Spool
+from audit.topic import Topics, Unread, headers_of
 from flows.records import DEAD, LATE
 
 SCHEMA = {
@@ -18,38 +19,33 @@ SCHEMA = {
     "offset": pl.Int64(),
     "reason": pl.String(),  # `late`, or why it is a dead letter
     "cause": pl.String(),  # of a late one
-    "last": pl.Int64(),  # of a batch that could not be unpacked there is one letter: its last offset; null of a message's
+    "last": pl.Int64(),  # a batch that could not be read has one letter, at its first offset: its last one; null of a message's
 }
 BATCH = r"partition \d+, offsets \d+ to (\d+), \d+ records: "  # how the letter of a whole batch begins to say what is wrong
-ROWS = 100_000  # kept in memory until they are written
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """`file`: SCHEMA; `expired`: those of the two topics whose beginning is not there any more."""
+    """`file`: SCHEMA; `expired`: those of the two topics whose beginning is not there any more; `unread`: see Topics.read."""
 
     file: Path
     doubts: Doubts
     expired: frozenset[str]
+    unread: Unread = field(default_factory=dict)
 
 
 def read_aside(topics: Topics, topic: str, directory: Path) -> Aside:
     """What was set aside of a topic, both topics read to their present ends."""
-    files, expired = list[Path](), set[str]()
+    spool, expired = Spool(directory / "aside.parquet", SCHEMA), set[str]()
     for source in (LATE, DEAD):
         span = topics.span(source)
         if any(first > 0 for first, _ in span.values()):
             expired.add(source)
-        rows: list[tuple[Any, ...]] = []
         for messages in topics.read(source, span):
-            rows += [_row(said) for message in messages if (said := headers_of(message)).get("kpi.topic") == topic and "kpi.offset" in said]
-            if len(rows) >= ROWS:
-                files.append(_write(rows, directory, len(files)))
-                rows = []
-        files.append(_write(rows, directory, len(files)))
-    file = directory / "aside.parquet"
-    pl.scan_parquet(files).sink_parquet(file)
-    return Aside(file, Doubts(_offsets(file, ["schema"]), _offsets(file, ["malformed", "range"])), frozenset(expired))
+            said = map(headers_of, messages)
+            spool.take(_row(it) for it in said if it.get("kpi.topic") == topic and "kpi.offset" in it)
+    file = spool.done()
+    return Aside(file, Doubts(_offsets(file, ["schema"]), _offsets(file, ["malformed", "range"])), frozenset(expired), _unread(file))
 
 
 def _row(said: Mapping[str, str]) -> tuple[Any, ...]:
@@ -59,10 +55,12 @@ def _row(said: Mapping[str, str]) -> tuple[Any, ...]:
     return int(said["kpi.partition"]), offset, said.get("kpi.reason"), cause, int(whole[1]) if whole else None
 
 
-def _write(rows: list[tuple[Any, ...]], directory: Path, number: int) -> Path:
-    file = directory / f"aside-{number:06}.parquet"
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(file)
-    return file
+def _unread(file: Path) -> Unread:
+    found: dict[int, list[tuple[int, int]]] = {}
+    batches = pl.scan_parquet(file).filter(pl.col("last").is_not_null()).select("partition", "offset", "last").collect()
+    for partition, first, last in batches.iter_rows():
+        found.setdefault(partition, []).append((first, last))
+    return found
 
 
 def _offsets(file: Path, reasons: list[str]) -> dict[int, Any]:

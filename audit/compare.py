@@ -12,7 +12,7 @@ from audit.results import agree, results
 from audit.survey import Survey
 from flows.plan import Window
 
-SAMPLED = 1_000  # messages without a zero byte in front: once so many came, only every so-manieth is kept as a dead letter
+SAMPLED = 1_000  # of a partition: once so many in a row are no Avro, a dead letter is kept where the offset is divisible by this
 
 
 class Difference(NamedTuple):
@@ -225,11 +225,10 @@ def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
         f"SELECT partition, reason = 'late' AS late, min(\"offset\") AS oldest FROM {recompute.parquet([survey.aside.file])} GROUP BY 1, 2"
     )
     oldest = {(row["partition"], row["late"]): row["oldest"] for row in recompute.fetched(survey.database, query)}
-    garbage = survey.counts().get("magic", 0)
     query = (
-        f'SELECT judged.* FROM (SELECT partition, "offset", verdict, cause FROM {judged} '
-        "WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond', 'batch')) AS judged "
-        'ANTI JOIN letters USING (partition, "offset")'
+        'SELECT judged.*, unkept FROM (SELECT partition, "offset", verdict, cause FROM '
+        f"{judged} WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond', 'batch')) AS judged "
+        f'LEFT JOIN ({_unkept(survey, judged)}) AS unkept USING (partition, "offset") ANTI JOIN letters USING (partition, "offset")'
     )
     for row in recompute.fetched(survey.database, query):
         late = row["verdict"] == "late"
@@ -237,10 +236,26 @@ def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
             (row["partition"], late), 2**62
         ):
             tally.leave("records set aside that have expired")
-        elif row["verdict"] == "magic" and garbage > SAMPLED and row["offset"] % SAMPLED:
-            tally.leave("dead letters of a topic that is not Avro, of which a sample is kept")
+        elif row["unkept"]:
+            tally.leave("dead letters of a partition that holds no Avro, of which a sample is kept")
         else:
             yield Difference(f"{survey.topic}[{row['partition']}] offset {row['offset']}", "fate", "", _fate(row["verdict"], row["cause"]))
+
+
+def _unkept(survey: Survey, judged: str) -> str:
+    """SQL: the messages without a zero byte in front that leave no dead letter. Any other but a tombstone ends a row of them.
+
+    How long a row was of which the beginning has expired is not known.
+    """
+    before = f" OR (others = 0 AND partition IN ({', '.join(map(str, survey.cut))}))" if survey.cut else ""
+    return f"""
+    SELECT partition, "offset", true AS unkept FROM (
+        SELECT *, sum((verdict = 'magic')::INTEGER) OVER (PARTITION BY partition, others ORDER BY "offset") AS so_far FROM (
+            SELECT *, sum((verdict <> 'magic')::INTEGER) OVER (PARTITION BY partition ORDER BY "offset") AS others
+            FROM (SELECT partition, "offset", verdict FROM {judged} WHERE verdict <> 'tombstone'
+                UNION ALL SELECT partition, "offset", 'batch' FROM letters WHERE last IS NOT NULL)))
+    WHERE verdict = 'magic' AND "offset" % {SAMPLED} <> 0 AND (so_far > {SAMPLED}{before})
+    """
 
 
 def _fate(verdict: str | None, cause: str | None) -> str:

@@ -13,7 +13,7 @@ import fastavro
 import polars as pl
 
 from audit.strict import verdict
-from flows.fields import Leaf, Schema, SchemaError, Wire
+from flows.fields import Leaf, Schema, SchemaError, Wire, promotes
 from flows.plan import TopicPlan
 
 HEAD = 5  # bytes: zero, then the schema's id
@@ -23,7 +23,6 @@ MILLI_NS = 1_000_000
 FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError)  # of fastavro, on wild bytes
 
 Columns = Mapping[str, pl.DataType]
-Aliases = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,6 @@ class Reading:
     digits: Mapping[str, int]  # of the decimals among them
 
 
-def aliases_of(plan: TopicPlan) -> Aliases:
-    """What other versions call a plan's columns, where the plan knows."""
-    return dict(getattr(plan, "aliases", ()))
-
-
 class Said(NamedTuple):
     """What dead letters say of some messages, by their place in the batch, where that decides how they are read."""
 
@@ -49,29 +43,15 @@ class Said(NamedTuple):
     doubted: Collection[int] = ()  # reason malformed or range: judged byte by byte
 
 
-def reading(schema: Schema, columns: Columns, aliases: Aliases) -> Reading:
-    """How to get these columns (leaf path -> dtype) out of messages of a schema. A column that it lacks, or has otherwise, is null.
-
-    `aliases`: what other versions of the schema call a column.
-    """
-    leaves = {}
+def reading(schema: Schema, plan: TopicPlan) -> Reading:
+    """How to get a plan's columns out of messages of a schema. A column that it lacks, or has in a type of no use, is null."""
+    leaves, columns, aliases = {}, dict(plan.columns), dict(plan.aliases)
     for path, dtype in columns.items():
         leaf = next((schema.leaves[name] for name in (path, *aliases.get(path, ())) if name in schema.leaves), None)
-        if leaf is not None and widens(leaf.dtype, dtype):
+        if leaf is not None and promotes(leaf.dtype, dtype):
             leaves[path] = leaf
     digits = {path: _precision(schema.wire, leaf.path.split(".")) for path, leaf in leaves.items() if leaf.kind == "decimal"}
-    return Reading(schema, _without_logical(schema.parsed), columns, leaves, digits)
-
-
-def widens(written: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether a column of one type is, value by value, one of the other."""
-    if written == wanted:
-        return True
-    if isinstance(written, pl.Decimal):
-        return wanted.is_float() or (isinstance(wanted, pl.Decimal) and written.scale <= wanted.scale)
-    if written == pl.Int64():
-        return wanted.is_float() or wanted.is_decimal()
-    return {written, wanted} == {pl.String(), pl.Binary()}
+    return Reading(schema, without_logical(schema.parsed), columns, leaves, digits)
 
 
 def decode(values: Sequence[bytes | None], said: Said, columns: Columns, reading_of: Callable[[int], Reading]) -> pl.DataFrame:
@@ -196,7 +176,8 @@ def _precision(wire: Wire, path: Sequence[str]) -> int:
     return wire.precision
 
 
-def _without_logical(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+def without_logical(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
+    """A schema whose times are integers and whose decimals are bytes."""
     if isinstance(declared, dict):
-        return {name: _without_logical(it) for name, it in declared.items() if name != "logicalType"}
-    return [_without_logical(it) for it in declared] if isinstance(declared, list) else declared
+        return {name: without_logical(it) for name, it in declared.items() if name != "logicalType"}
+    return [without_logical(it) for it in declared] if isinstance(declared, list) else declared

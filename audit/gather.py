@@ -4,7 +4,7 @@ The plan grows with the schema ids that are met, as the flow's does. Where a new
 already, the rest is only searched for further ids, and the topic is read once more: twice at most.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
+from audit.decode import HEAD, Reading, Said, decode, reading
 from audit.measure import part
 from flows.declaration import Declaration
+from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError
 from flows.plan import TopicPlan, plan
 
@@ -55,11 +56,39 @@ def _places(letters: Mapping[int, npt.NDArray[np.int64]], partitions: npt.NDArra
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source topic, what is declared for it, and its schemas. `schema_of` raises SchemaError for what cannot be read."""
+    """A source topic, what is declared for it, and its schemas.
+
+    `schema_of` raises SchemaError for what cannot be read; `versions`: the ids of its subject, which help where those met do not
+    have what is declared.
+    """
 
     declaration: Declaration
     topic: str
     schema_of: Callable[[int], Schema]
+    versions: Callable[[], Iterable[int]] = tuple
+
+    def plan(self, ids: Iterable[int]) -> TopicPlan:
+        """The plan with these schemas, as far as they can be read. Raises ConfigError."""
+        met = set(ids)
+        try:
+            return plan(self.declaration, self.topic, self._usable(met))
+        except ConfigError:
+            return plan(self.declaration, self.topic, self._usable(met | set(self.versions())))
+
+    def _usable(self, ids: Iterable[int]) -> list[Schema]:
+        return [schema for schema_id in ids if (schema := self.usable(schema_id)) is not None]
+
+    def usable(self, schema_id: int) -> Schema | None:
+        """A schema, unless it cannot be read."""
+        try:
+            return self.schema_of(schema_id)
+        except SchemaError:
+            return None
+
+
+def schema_ids(values: Iterable[bytes | None]) -> set[int]:
+    """Those that messages name."""
+    return {int.from_bytes(value[1:HEAD], "big") for value in values if value and len(value) >= HEAD and not value[0]}
 
 
 class Gather:
@@ -67,18 +96,18 @@ class Gather:
 
     def __init__(self, source: Source, directory: Path, ids: Sequence[int], doubts: Doubts) -> None:
         self._source, self._directory, self._doubts = source, directory, doubts
-        self.ids = set(ids)
         self.stale = False
         self.parts: list[Path] = []
         self._readings: dict[int, Reading] = {}
         self._frames: list[pl.DataFrame] = []
         self._waiting = 0
-        self.plan = self._planned()
+        self.plan = source.plan(ids)
+        self.ids = {*ids, *self.plan.version}
 
     def take(self, batch: Batch) -> None:
         """Decode and measure; or, once stale, only look for schema ids."""
         if self.stale:
-            self._meet({int.from_bytes(value[1:HEAD], "big") for value in batch.values if value and len(value) >= HEAD and not value[0]})
+            self._meet(schema_ids(batch.values))
         else:
             self._keep(batch, self._decoded(batch))
 
@@ -108,25 +137,20 @@ class Gather:
             self.parts.append(file)
         self._frames, self._waiting = [], 0
 
-    def _planned(self) -> TopicPlan:
-        return plan(self._source.declaration, self._source.topic, [self._source.schema_of(id_) for id_ in sorted(self.ids)])
-
     def _reading(self, schema_id: int) -> Reading:
         """Raises SchemaError. An id that is met the first time may change the plan."""
         schema = self._source.schema_of(schema_id)
         self._meet({schema_id})
         if schema_id not in self._readings:
-            self._readings[schema_id] = reading(schema, dict(self.plan.columns), aliases_of(self.plan))
+            self._readings[schema_id] = reading(schema, self.plan)
         return self._readings[schema_id]
 
     def _meet(self, ids: set[int]) -> None:
         for schema_id in ids - self.ids:
-            try:
-                self._source.schema_of(schema_id)
-            except SchemaError:
+            if self._source.usable(schema_id) is None:
                 continue
-            self.ids.add(schema_id)
-            before, self.plan = self.plan, self._planned()
+            before, self.plan = self.plan, self._source.plan({*self.ids, schema_id})
+            self.ids |= {schema_id, *self.plan.version}
             if _reads(before) != _reads(self.plan):
                 self._readings.clear()
                 self.stale = self.stale or bool(self.parts or self._frames)
@@ -134,4 +158,4 @@ class Gather:
 
 def _reads(plan: TopicPlan) -> tuple[object, ...]:
     """What of a plan decides how messages are read and measured."""
-    return plan.time, plan.columns, plan.kpis, aliases_of(plan)
+    return plan.time, plan.columns, plan.kpis, plan.aliases

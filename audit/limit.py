@@ -1,6 +1,7 @@
-"""Groups over the limit, and group values over 1 KiB. In: a table of `recompute.rows`, a plan. Out: the same, cut. Pure.
+"""Groups over the limit, and group values over 1 KiB. In: a table of `recompute.rows`. Out: which of them have no row. Pure.
 
 Of a window and shard the groups with the smallest crc32 keep their rows; the events of all others are counted once more, as one group.
+Groups of late events alone, in a repair, take the room that is left: they push out no group that has its row.
 """
 
 import hashlib
@@ -9,18 +10,10 @@ from collections.abc import Sequence
 
 import duckdb
 
-from flows.plan import TopicPlan
-
 OTHER = "__other__"
-SHARDS = 8  # of a group set; each keeps its part of the limit, and one group at least
+SHARDS = 8  # of a group set, in the flow as it runs; each keeps its part of the limit, and one group at least
 LONGEST = 1024  # bytes of a group value
 HASH = 32  # hex digits that stand for the rest of a longer one
-
-
-def most(plan: TopicPlan) -> int | None:
-    """How many groups of a window a shard keeps; None where the plan knows no limit."""
-    groups: int | None = getattr(plan, "max_groups", None)
-    return None if groups is None else max(1, groups // SHARDS)
 
 
 def short(value: str | None) -> str | None:
@@ -30,8 +23,12 @@ def short(value: str | None) -> str | None:
     return octets[:LONGEST].decode(errors="ignore") + "…" + hashlib.sha256(octets).hexdigest()[:HASH]
 
 
-def over(database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], keep: int) -> bool:
-    """Make the table `gone`: start and values of the groups of a table of rows that have none of their own. Whether there are any."""
+def over(database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], most: int, shards: int) -> bool:
+    """Make the table `gone`: start and values of the groups of a table of rows that have none of their own. Whether there are any.
+
+    `most`: groups of a window that all shards keep together.
+    """
+    keep = max(1, most // shards)
     (largest,) = database.execute(f"SELECT max(n) FROM (SELECT count(*) AS n FROM {table} GROUP BY start)").fetchone() or (0,)
     if not names or (largest or 0) <= keep:
         return False
@@ -42,10 +39,10 @@ def over(database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], 
     database.executemany(f"INSERT INTO hashes VALUES ({', '.join('?' for _ in names)}, ?)", hashed)
     same = " AND ".join(f"rows.{name} IS NOT DISTINCT FROM hashes.{name}" for name in names)
     rest = " AND ".join(f"rows.{name} IS NOT DISTINCT FROM '{OTHER}'" for name in names)
-    order = ", ".join(["hash", *(f"rows.{name} NULLS FIRST" for name in names)])
+    order = ", ".join(["rows.punctual DESC", "hash", *(f"rows.{name} NULLS FIRST" for name in names)])
     database.execute(
         f"CREATE OR REPLACE TABLE gone AS SELECT rows.start, {', '.join(f'rows.{name}' for name in names)} FROM {table} AS rows "
         f"JOIN hashes ON {same} WHERE NOT ({rest}) "
-        f"QUALIFY row_number() OVER (PARTITION BY rows.start, hash % {SHARDS} ORDER BY {order}) > {keep}"
+        f"QUALIFY row_number() OVER (PARTITION BY rows.start, hash % {shards} ORDER BY {order}) > {keep}"
     )
     return bool(database.execute("SELECT 1 FROM gone LIMIT 1").fetchone())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from audit.limit import LONGEST, most, short
+from audit.limit import LONGEST, short
 from flows.expressions import evaluate
 from flows.plan import Kpi, TopicPlan, dtype_of
 
@@ -38,7 +38,7 @@ def part(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
     """Of a frame with partition, offset, stamp, fate and the plan's leaves: COLUMNS, groups as text, measures (null where not finite)."""
     columns = [pl.col("partition", "offset", "stamp", "fate"), pl.col(plan.time or "stamp").cast(pl.Int64).alias("time")]
     kept = evaluate(frame, plan.where, pl.Boolean()) if plan.where is not None else pl.repeat(value=True, n=len(frame), eager=True)
-    groups = [_grouped(frame[path].cast(pl.String), plan).alias(name) for path, name in grouped(plan).items()]
+    groups = [_grouped(frame[path].cast(pl.String)).alias(name) for path, name in grouped(plan).items()]
     measures = [
         column
         for name, (of, kpi) in measured(plan).items()
@@ -47,9 +47,9 @@ def part(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(*columns, kept.alias("kept"), *groups, *measures)
 
 
-def _grouped(values: pl.Series, plan: TopicPlan) -> pl.Series:
+def _grouped(values: pl.Series) -> pl.Series:
     """Group values as rows have them."""
-    if most(plan) is None or not (values.str.len_bytes() > LONGEST).any():
+    if not (values.str.len_bytes() > LONGEST).any():
         return values
     return pl.Series([short(value) for value in values], dtype=pl.String)
 

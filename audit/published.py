@@ -12,7 +12,8 @@ import fastavro
 import polars as pl
 from confluent_kafka import Message
 
-from audit.decode import HEAD
+from audit.decode import HEAD, without_logical
+from audit.spool import Spool
 from audit.topic import CannotVerifyError, Topics, headers_of
 from flows.fields import Schema, SchemaError
 from flows.plan import TopicPlan, Window
@@ -20,7 +21,6 @@ from flows.records import field_names, output_topic
 
 REPAIR = "kpi.repair"
 EXACT = Context(prec=80)
-ROWS = 100_000  # kept in memory until they are written
 SCHEMA = {
     "kpi_partition": pl.Int32(),  # of the KPI topic
     "kpi_offset": pl.Int64(),  # offset there
@@ -64,8 +64,9 @@ def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: C
     if not span:
         raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
     shapes: dict[int, _Shape] = {}
-    files, rows = list[Path](), list[tuple[Any, ...]]()
+    spool = Spool(directory / f"published-{window.label}.parquet", SCHEMA)
     for messages in topics.read(name, span):
+        rows = []
         for message in messages:
             value = message.value()
             if value is None:
@@ -79,12 +80,8 @@ def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: C
                 raise CannotVerifyError(
                     f"{name}: partition {message.partition()}, offset {message.offset()} is no KPI row ({error})"
                 ) from None
-        if len(rows) >= ROWS:
-            files.append(_write(rows, directory, window.label, len(files)))
-            rows = []
-    files.append(_write(rows, directory, window.label, len(files)))
-    file = directory / f"published-{window.label}.parquet"
-    pl.scan_parquet(files).sink_parquet(file)
+        spool.take(rows)
+    file = spool.done()
     return Published(name, file, _kept_from(file, [partition for partition, (first, _) in span.items() if first > 0]))
 
 
@@ -105,28 +102,10 @@ def _kept_from(file: Path, cut: Sequence[int]) -> int | None:
 
 def _shape(plan: TopicPlan, schema: Schema) -> _Shape:
     names = field_names(plan)
-    fields = {field["name"]: field["type"] for field in json.loads(schema.text)["fields"]}
     groups = {path: names[f"by:{path}"] for path in plan.groups}
-    kpis = {
-        kpi.name: (names[f"kpi:{kpi.name}"], _scale(fields[names[f"kpi:{kpi.name}"]]))
-        for kpi in plan.kpis
-        if names[f"kpi:{kpi.name}"] in fields
-    }
-    return _Shape(fastavro.parse_schema(_plain(json.loads(schema.text))), groups, kpis)
-
-
-def _scale(declared: Any) -> int | None:  # noqa: ANN401 - parsed JSON
-    """The scale of a nullable decimal; None for another type."""
-    branches = declared if isinstance(declared, list) else [declared]
-    return next(
-        (branch.get("scale", 0) for branch in branches if isinstance(branch, dict) and branch.get("logicalType") == "decimal"), None
-    )
-
-
-def _plain(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
-    if isinstance(declared, dict):
-        return {name: _plain(it) for name, it in declared.items() if name not in ("logicalType", "kpi", "group")}
-    return [_plain(it) for it in declared] if isinstance(declared, list) else declared
+    leaves = {kpi.name: schema.leaves.get(names[f"kpi:{kpi.name}"]) for kpi in plan.kpis}
+    kpis = {name: (leaf.path, leaf.scale if leaf.kind == "decimal" else None) for name, leaf in leaves.items() if leaf is not None}
+    return _Shape(without_logical(schema.parsed), groups, kpis)
 
 
 def _row(message: Message, value: bytes, shape: _Shape, plan: TopicPlan) -> tuple[Any, ...]:
@@ -163,9 +142,3 @@ def kpis_of(text: str) -> dict[str, Any]:
         name: Decimal(value["unscaled"]).scaleb(-value["scale"], EXACT) if isinstance(value, dict) else value
         for name, value in json.loads(text).items()
     }
-
-
-def _write(rows: Sequence[tuple[Any, ...]], directory: Path, label: str, number: int) -> Path:
-    file = directory / f"published-{label}-{number:06}.parquet"
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(file, compression="lz4")
-    return file

@@ -128,11 +128,21 @@ def counted(parts: Sequence[Path], repaired: Mapping[int, int] | None = None) ->
     return f"(SELECT * FROM {parquet(parts)} WHERE verdict = 'folded'{also})"
 
 
-def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, cell: tuple[Window, tuple[str, ...]], events: str, table: str) -> None:
-    """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`)."""
+def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
+    database: duckdb.DuckDBPyConnection,
+    plan: TopicPlan,
+    cell: tuple[Window, tuple[str, ...]],
+    events: str,
+    table: str,
+    shards: int = limit.SHARDS,
+) -> None:
+    """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`).
+
+    `punctual`: whether it has an event that was not late.
+    """
     window, group_set = cell
     names = [grouped(plan)[path] for path in group_set]
-    sums = ["count(*) AS events"]
+    sums = ["count(*) AS events", "bool_or(verdict = 'folded') AS punctual"]
     for name, (of, kpi) in measured(plan).items():
         aggregates = {it.aggregate for it in plan.kpis if it.of == of}
         sums += _accumulators(name, kpi, aggregates)
@@ -141,8 +151,7 @@ def rows(database: duckdb.DuckDBPyConnection, plan: TopicPlan, cell: tuple[Windo
     dated = f"(SELECT *, {start} AS start FROM {events})"
     grouping = f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
     database.execute(f"{grouping} FROM {dated} GROUP BY {keys}")
-    keep = limit.most(plan)
-    if keep is not None and limit.over(database, table, names, keep):
+    if limit.over(database, table, names, plan.max_groups, shards):
         same = " AND ".join(f"dated.{name} IS NOT DISTINCT FROM gone.{name}" for name in ("start", *names))
         folded = ", ".join(f"CASE WHEN gone.start IS NULL THEN dated.{name} ELSE '{limit.OTHER}' END AS {name}" for name in names)
         database.execute(

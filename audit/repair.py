@@ -17,22 +17,17 @@ from typing import Any, NamedTuple
 import fastavro
 
 from audit import recompute
+from audit.command import DECLINED, DONE, command, parser
 from audit.compare import JOINED, changed, place_of, valid
 from audit.measure import grouped
 from audit.published import REPAIR, Published, read_published
-from audit.recompute import DuckError
 from audit.results import results
-from audit.survey import Ground, Survey, ground, survey
-from audit.topic import CannotVerifyError, progress
+from audit.survey import Ground, Survey, survey
 from audit.write import PARTITIONER, Entry, confirmed, write
-from flows.errors import ConfigError
-from flows.fields import SchemaError
 from flows.plan import Window
 from flows.records import field_names, schemas
-from flows.registry import Away, Refused
 
 FIRST = 10
-DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
 
 ABOUT = """Recompute the windows that late records belong to, with them, and publish what changes as a higher revision.
 
@@ -52,23 +47,13 @@ class Change(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser("audit.repair", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("topic", help="a source topic, as shop.orders")
-    parser.add_argument("--yes", action="store_true", help="write without asking")
-    given = parser.parse_args(arguments)
-    try:
-        with ground(environ, progress) as where:
-            return _repair(where, given.topic, yes=given.yes)
-    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
-        print(f"cannot be repaired: {error}", file=sys.stderr)
-        return IMPOSSIBLE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return DECLINED
+    made = parser("repair", ABOUT)
+    made.add_argument("--yes", action="store_true", help="write without asking")
+    return command(made, arguments, environ, _repair)
 
 
-def _repair(where: Ground, topic: str, *, yes: bool) -> int:
-    found = survey(where, topic)
+def _repair(where: Ground, given: argparse.Namespace) -> int:
+    found = survey(where, given.topic)
     changes = [change for window in found.plan.windows for change in _changes(found, window, _published(where, found, window))]
     late = sum(count for name, count in found.counts().items() if name.startswith("late "))
     if not changes:
@@ -79,7 +64,7 @@ def _repair(where: Ground, topic: str, *, yes: bool) -> int:
     more = [f"… and {len(lines) - FIRST:,} more"] if len(lines) > FIRST else []
     summary = f"{len(changes):,} rows of {len(windows):,} windows change: {len(lines):,} values; {late:,} late records in all"
     print("\n".join([*lines[:FIRST], *more, summary]))
-    if not confirmed(f"publish {len(changes):,} rows?", yes=yes):
+    if not confirmed(f"publish {len(changes):,} rows?", yes=given.yes):
         return DECLINED
     count = write(where.settings, f"{where.flow_id}-repair", _entries(where, found, changes))
     print(f"{count:,} rows published")

@@ -16,26 +16,25 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
-from audit.decode import HEAD, Reading, Said, aliases_of, decode, reading
+from audit.command import DECLINED, DONE, command, parser
+from audit.decode import Said, decode, reading
+from audit.gather import schema_ids
 from audit.measure import part
-from audit.recompute import YEAR_9999_MS, DuckError
-from audit.survey import Ground, Survey, ground, survey
-from audit.topic import CannotVerifyError, headers_of, progress
+from audit.recompute import YEAR_9999_MS
+from audit.survey import Ground, Survey, survey
+from audit.topic import headers_of
 from audit.write import Entry, confirmed, write
-from flows.errors import ConfigError
-from flows.fields import SchemaError
-from flows.plan import TopicPlan, plan
+from flows.plan import TopicPlan
 from flows.records import DEAD
-from flows.registry import Away, Refused
 
-DONE, DECLINED, IMPOSSIBLE = 0, 1, 2
 REPLAYED = "kpi.replayed"
 
 ABOUT = """Write dead letters of a source topic to it again, once what was wrong is mended (a schema registered, a setting changed).
 
 First it says how many there are of which reason, how many still cannot be used (they stay where they are), and how many would come too
 late now: those become late records, for `make repair`. Then it asks. All go out in one transaction: Ctrl-C before its end writes nothing.
-Headers that the originals had are not kept; a dead letter that was cut (kpi.truncated) cannot be replayed."""
+Headers that the originals had are not kept; a dead letter that was cut (kpi.truncated), or
+stands for a batch that could not be unpacked, cannot be replayed."""
 
 Place = tuple[int, int]  # partition and offset in the source topic
 
@@ -54,30 +53,20 @@ class Letters:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser("audit.replay", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("topic", help="a source topic, as shop.orders")
-    parser.add_argument("reasons", nargs="?", help="only these reasons, joined by commas, as schema,malformed")
-    parser.add_argument("--yes", action="store_true", help="write without asking")
-    given = parser.parse_args(arguments)
-    try:
-        with ground(environ, progress) as where:
-            return _replay(where, given.topic, frozenset((given.reasons or "").split(",")) - {""}, yes=given.yes)
-    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
-        print(f"cannot be replayed: {error}", file=sys.stderr)
-        return IMPOSSIBLE
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return DECLINED
+    made = parser("replay", ABOUT)
+    made.add_argument("reasons", nargs="?", help="only these reasons, joined by commas, as schema,malformed")
+    made.add_argument("--yes", action="store_true", help="write without asking")
+    return command(made, arguments, environ, _replay)
 
 
-def _replay(where: Ground, topic: str, reasons: frozenset[str], *, yes: bool) -> int:
-    found = survey(where, topic)
-    letters = _sorted(where, found, reasons)
+def _replay(where: Ground, given: argparse.Namespace) -> int:
+    topic, reasons = given.topic, frozenset((given.reasons or "").split(",")) - {""}
+    letters = _sorted(where, survey(where, topic), reasons)
     print("\n".join(_words(letters)))
     if not letters.usable:
         print("nothing to do")
         return DONE
-    if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=yes):
+    if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=given.yes):
         return DECLINED
     count = write(where.settings, f"{where.flow_id}-replay", _entries(where, topic, letters.usable))
     print(f"{count:,} messages written to {topic}")
@@ -90,7 +79,7 @@ def _words(letters: Letters) -> Iterator[str]:
     if letters.replayed:
         yield f"replayed before: {letters.replayed:,}"
     if letters.cut:
-        yield f"cut when they were set aside, so not to be replayed: {letters.cut:,}"
+        yield f"set aside cut, or whole batches without their bytes, so not to be replayed: {letters.cut:,}"
     if letters.still:
         yield f"still not usable: {', '.join(f'{count:,} {reason}' for reason, count in sorted(letters.still.items()))}"
     if letters.usable:
@@ -114,7 +103,7 @@ def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
                 continue
             seen.add(place)
             letters.reasons[said["kpi.reason"]] += 1
-            if "kpi.truncated" in said:
+            if "kpi.truncated" in said or message.value() is None:
                 letters.cut += 1
             elif place in replayed:
                 letters.replayed += 1
@@ -135,7 +124,7 @@ def _replayed(where: Ground, found: Survey) -> set[Place]:
     asked = {partition: (max(first, span[partition][0]), span[partition][1]) for partition, first in firsts.items() if partition in span}
     return {
         (message.partition() or 0, int(headers_of(message)[REPLAYED]))
-        for messages in where.topics.read(found.topic, asked)
+        for messages in where.topics.read(found.topic, asked, unread=found.aside.unread)
         for message in messages
         if message.headers() and REPLAYED in headers_of(message)
     }
@@ -145,9 +134,12 @@ def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, by
     """What would become of them now: still unusable, late, or an event."""
     if not chosen:
         return
-    made = _plan(where, found, [value for _, _, value in chosen])
+    made = where.source(found.topic).plan(schema_ids(value for _, _, value in chosen) | set(found.plan.version))
     frame = decode(
-        [value for _, _, value in chosen], Said(range(0), range(len(chosen))), dict(made.columns), lambda id_: _reading(where, made, id_)
+        [value for _, _, value in chosen],
+        Said(range(0), range(len(chosen))),
+        dict(made.columns),
+        lambda id_: reading(where.schema_of(id_), made),
     )
     heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
     head = pl.DataFrame([(*place, stamp_ms) for place, stamp_ms, _ in chosen], schema=heads, orient="row")
@@ -172,30 +164,12 @@ def _time_fate(made: TopicPlan, time_ms: int | None, stamp_ms: int) -> str | Non
     return "future" if 0 <= stamp_ms < time_ms - made.max_future_ms else None
 
 
-def _plan(where: Ground, found: Survey, values: Sequence[bytes | None]) -> TopicPlan:
-    """The plan with the schemas that these messages bring."""
-    ids = {int.from_bytes(value[1:HEAD], "big") for value in values if value and len(value) >= HEAD and not value[0]} | set(
-        found.plan.version
-    )
-    known = []
-    for id_ in sorted(ids):
-        try:
-            known.append(where.schema_of(id_))
-        except SchemaError:
-            continue
-    return plan(where.declaration, found.topic, known)
-
-
-def _reading(where: Ground, made: TopicPlan, schema_id: int) -> Reading:
-    return reading(where.schema_of(schema_id), dict(made.columns), aliases_of(made))
-
-
 def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:
     left = set(usable)
     for batch in _letters(where, topic):
         for message, said in batch:
             partition, offset = place = int(said["kpi.partition"]), int(said["kpi.offset"])
-            if place in left and "kpi.truncated" not in said:
+            if place in left and "kpi.truncated" not in said and message.value() is not None:
                 left.discard(place)
                 yield Entry(topic, message.key(), message.value(), [(REPLAYED, str(offset))], partition, max(0, int(said["kpi.timestamp"])))
 

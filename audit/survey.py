@@ -20,7 +20,7 @@ from audit.topic import CannotVerifyError, Topics, stamp_of
 from flows.connection import connection
 from flows.declaration import Declaration, read_declaration
 from flows.errors import ConfigError
-from flows.fields import Schema, SchemaError
+from flows.fields import Schema
 from flows.plan import TopicPlan, Window
 from flows.registry import Away, Registry
 
@@ -47,6 +47,10 @@ class Ground:
             return self.registry.schema(schema_id)
         except Away as error:
             raise CannotVerifyError(f"the schema registry does not answer: {error}; set SCHEMA_REGISTRY_URL") from None
+
+    def source(self, topic: str) -> Source:
+        """A source topic with its schemas."""
+        return Source(self.declaration, topic, self.schema_of, lambda: self.registry.versions(f"{topic}-value"))
 
 
 @contextmanager
@@ -148,11 +152,11 @@ def survey(where: Ground, topic: str, from_ms: int | None = None) -> Survey:
 def _gathered(where: Ground, topic: str, aside: Aside, span: Mapping[int, tuple[int, int]]) -> tuple[Gather, dict[int, int]]:
     """The parts, and the Kafka timestamp of the first message of each partition."""
     latest = where.registry.latest(f"{topic}-value")
-    ids = [latest[0]] if latest is not None and _usable(where, latest[0]) else []
-    source = Source(where.declaration, topic, where.schema_of)
+    source = where.source(topic)
+    ids = [] if latest is None else [latest[0]]
     while True:
         gather, firsts = Gather(source, where.directory, ids, aside.doubts), dict[int, int]()
-        for messages in where.topics.read(topic, span, where.say):
+        for messages in where.topics.read(topic, span, where.say, aside.unread):
             batch = Batch(
                 [message.partition() or 0 for message in messages],
                 [message.offset() or 0 for message in messages],
@@ -170,11 +174,3 @@ def _gathered(where: Ground, topic: str, aside: Aside, span: Mapping[int, tuple[
         where.say(f"{topic}: schemas {', '.join(map(str, ids))} were met; reading once more with all of them")
         for part in gather.parts:
             part.unlink()
-
-
-def _usable(where: Ground, schema_id: int) -> bool:
-    try:
-        where.schema_of(schema_id)
-    except SchemaError:
-        return False
-    return True

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,10 +22,12 @@ READER: dict[str, Any] = {
     "enable.partition.eof": True,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 65_536,
+    "receive.message.max.bytes": 256 << 20,  # also what a batch may unpack to, at most
     "log_level": 0,
 }
 
 Span = Mapping[int, tuple[int, int]]  # partition -> [first offset, end)
+Unread = Mapping[int, Sequence[tuple[int, int]]]  # partition -> first and last offset of batches that the flow could not read
 
 
 class CannotVerifyError(Exception):
@@ -67,8 +70,13 @@ class Topics:
         found = self._ask(lambda: self._consumer.offsets_for_times(asked, ANSWER_S))
         return {tp.partition: tp.offset if tp.offset >= 0 else span[tp.partition][1] for tp in found}
 
-    def read(self, topic: str, span: Span, say: Callable[[str], None] | None = None) -> Iterator[list[Message]]:
-        """Every committed message of a span, in offset order inside a partition; `say` hears how far it is, every two seconds."""
+    def read(
+        self, topic: str, span: Span, say: Callable[[str], None] | None = None, unread: Unread = MappingProxyType({})
+    ) -> Iterator[list[Message]]:
+        """Every committed message of a span, in offset order inside a partition; `say` hears how far it is, every two seconds.
+
+        What cannot be read here either is passed over where it lies in a batch that is `unread`.
+        """
         left = {partition: end for partition, (first, end) in span.items() if end > first}
         total, done = sum(end - first for first, end in span.values()), 0
         started_s = said_s = heard_s = time.monotonic()
@@ -80,7 +88,7 @@ class Topics:
                 heard_s = now_s if found else heard_s
                 if now_s - heard_s > SILENCE_S:
                     raise CannotVerifyError(f"{topic}: nothing came for {SILENCE_S:.0f} s; is Kafka there, does a transaction hang?")
-                messages = [message for message in found if self._within(message, left, span)]
+                messages = [message for message in found if self._within(message, left, span, unread)]
                 done += len(messages)
                 if say is not None and now_s - said_s >= SAY_S:
                     said_s = now_s
@@ -92,13 +100,17 @@ class Topics:
         if say is not None:
             say(f"{topic}: {done:,} messages, {done / max(1e-3, time.monotonic() - started_s):,.0f}/s")
 
-    def _within(self, message: Message, left: dict[int, int], span: Span) -> bool:
+    def _within(self, message: Message, left: dict[int, int], span: Span, unread: Unread) -> bool:
         """Whether a message counts; strikes off partitions that are read to their end."""
         partition, offset, error = message.partition() or 0, message.offset() or 0, message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
             if error.retriable() or error.code() in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001 - as above
                 return False
-            raise CannotVerifyError(f"{message.topic()}[{partition}]: {error.str()}; run it again")
+            known = [last for first, last in unread.get(partition, ()) if first <= offset <= last]
+            if not known:
+                raise CannotVerifyError(f"{message.topic()}[{partition}]: {error.str()}; run it again")
+            self._consumer.seek(TopicPartition(message.topic() or "", partition, known[0] + 1))
+            return False
         if partition not in left:
             return False
         inside = error is None and offset < span[partition][1]

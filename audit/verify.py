@@ -9,17 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from audit.command import command, parser
 from audit.compare import Difference, Tally, books, rows
 from audit.published import read_published
-from audit.recompute import DuckError
-from audit.survey import Survey, ground, survey
-from audit.topic import CannotVerifyError, progress
-from flows.errors import ConfigError
-from flows.fields import SchemaError
-from flows.registry import Away, Refused
+from audit.survey import Ground, Survey, survey
+from audit.topic import CannotVerifyError
 
 FIRST = 10
-EQUAL, DIFFERENT, IMPOSSIBLE = 0, 1, 2
+EQUAL, DIFFERENT = 0, 1
 GIVEN = ("late idle", "late joined", "late closed", "schema")
 
 ABOUT = """Recompute the final rows of KPI topics from the source topic, with another program (fastavro, DuckDB), and compare.
@@ -35,16 +32,10 @@ kpi_late_closed_events_total) is in no record: its windows show up as difference
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser("audit.verify", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("topic", help="a source topic, as shop.orders")
-    parser.add_argument("window", nargs="?", help="one of its window sizes, as 1m; all of them without it")
-    parser.add_argument("--from", dest="begin", type=moment_ms, metavar="TIME", help="leave out windows that begin before (ISO, UTC)")
-    given = parser.parse_args(arguments)
-    try:
-        return _verify(given.topic, given.window, given.begin, environ)
-    except (CannotVerifyError, ConfigError, SchemaError, Refused, Away, DuckError) as error:
-        print(f"cannot be verified: {error}", file=sys.stderr)
-        return IMPOSSIBLE
+    made = parser("verify", ABOUT)
+    made.add_argument("window", nargs="?", help="one of its window sizes, as 1m; all of them without it")
+    made.add_argument("--from", dest="begin", type=moment_ms, metavar="TIME", help="leave out windows that begin before (ISO, UTC)")
+    return command(made, arguments, environ, _verify)
 
 
 def moment_ms(text: str) -> int:
@@ -53,33 +44,32 @@ def moment_ms(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _verify(topic: str, label: str | None, begin_ms: int | None, environ: Mapping[str, str]) -> int:
-    with ground(environ, progress) as where:
-        found = survey(where, topic, begin_ms)
-        windows = found.windows(label)
-        tally = Tally()
+def _verify(where: Ground, given: argparse.Namespace) -> int:
+    found = survey(where, given.topic, given.begin)
+    windows = found.windows(given.window)
+    tally = Tally()
 
-        def differences() -> Iterator[Difference]:
-            yield from books(found, tally)
-            for window in windows:
-                published = read_published(where.topics, found.plan, window, where.schema_of, where.directory)
-                yield from rows(found, window, published, tally)
+    def differences() -> Iterator[Difference]:
+        yield from books(found, tally)
+        for window in windows:
+            published = read_published(where.topics, found.plan, window, where.schema_of, where.directory)
+            yield from rows(found, window, published, tally)
 
-        total, lines = 0, list[str]()
-        for difference in differences():
-            total += 1
-            if total <= FIRST:
-                lines.append(str(difference))
-        if not total and not tally.rows:
-            raise CannotVerifyError(
-                f"{topic}: no window is closed that can be compared{_aside(tally.left_out)}; wait for the first, or give another --from"
-            )
-        if total:
-            lines.append(f"{total} differences in {_scope(tally)}")
-        else:
-            lines.append(f"equal: {_scope(tally)}, {found.messages:,} messages{_given(found)}{_aside(tally.left_out)}")
-        print("\n".join(lines))
-        return DIFFERENT if total else EQUAL
+    total, lines = 0, list[str]()
+    for difference in differences():
+        total += 1
+        if total <= FIRST:
+            lines.append(str(difference))
+    if not total and not tally.rows:
+        raise CannotVerifyError(
+            f"{given.topic}: no window is closed that can be compared{_aside(tally.left_out)}; wait for the first, or give another --from"
+        )
+    if total:
+        lines.append(f"{total} differences in {_scope(tally)}")
+    else:
+        lines.append(f"equal: {_scope(tally)}, {found.messages:,} messages{_given(found)}{_aside(tally.left_out)}")
+    print("\n".join(lines))
+    return DIFFERENT if total else EQUAL
 
 
 def _scope(tally: Tally) -> str:

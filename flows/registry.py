@@ -119,7 +119,15 @@ class Registry:
                 del self._failures[next(iter(self._failures))]
 
     def _ask(self, question: Callable[[SchemaRegistryClient], Answer], what: str) -> Answer:
-        return _judged(lambda: question(self._found()), what, self._url)
+        def asked() -> Answer:
+            client = self._found()
+            try:
+                return question(client)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                client.clear_caches()  # type: ignore[no-untyped-call] # it keeps whatever a 200 brought, and would give the same again for ever
+                raise
+
+        return _judged(asked, what, self._url)
 
     def _found(self) -> SchemaRegistryClient:
         """The client of the path that answers. A wrong path is never settled on: only an answer other than 404 counts."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from audit import recompute
 from audit.gather import Batch, Doubts, Gather, Source
+from audit.limit import SHARDS
 from audit.measure import grouped
 from audit.results import results
 from flows.declaration import Declaration, parse
@@ -54,7 +55,17 @@ def audit(drawn: Run, fates: Mapping[tuple[int, int], Fate], directory: Path, st
         return schema
 
     partitions = max((at.partitions for at in drawn.steps), default=1)
-    return recomputed(parse(declaration(drawn)), schema_of, [schema.id], messages_of(drawn), aside_of(fates), directory, step, partitions)
+    return recomputed(
+        parse(declaration(drawn)),
+        schema_of,
+        [schema.id],
+        messages_of(drawn),
+        aside_of(fates),
+        directory,
+        step,
+        partitions,
+        drawn.spec.shards,
+    )
 
 
 def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
@@ -66,6 +77,7 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
     directory: Path,
     step: int,
     partitions: int,
+    shards: int = SHARDS,
 ) -> Audited:
     doubts = Doubts(*({p: _offsets(aside, reasons, p) for p in range(partitions)} for reasons in (["schema"], ["malformed", "range"])))
     while True:
@@ -84,18 +96,18 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
     for file in judged.parts:
         fates |= {(p, o): (v, c) for p, o, v, c in pl.read_parquet(file, columns=["partition", "offset", "verdict", "cause"]).iter_rows()}
     closed = recompute.closed_ms(gather.plan, judged.reached, partitions)
-    return Audited(gather.plan, fates, list(_rows(database, gather.plan, judged)) if judged.parts else [], closed)
+    return Audited(gather.plan, fates, list(_rows(database, gather.plan, judged, shards)) if judged.parts else [], closed)
 
 
 def _offsets(aside: pl.DataFrame, reasons: Iterable[str], partition: int) -> Any:
     return np.sort(aside.filter(pl.col("reason").is_in(list(reasons)), pl.col("partition") == partition)["offset"].to_numpy())
 
 
-def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged) -> Iterable[Mapping[str, Any]]:
+def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged, shards: int) -> Iterable[Mapping[str, Any]]:
     """As tests/differences.py wants them."""
     for window in plan.windows:
         for group_set in plan.group_sets:
-            recompute.rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want")
+            recompute.rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want", shards)
             for row in recompute.fetched(database, "SELECT * FROM want"):
                 group = {path: row[grouped(plan)[path]] for path in group_set}
                 yield {

@@ -11,6 +11,7 @@ import pytest
 
 from audit import recompute
 from audit.limit import OTHER, SHARDS, short
+from flows import topology
 from flows.plan import Kpi, TopicPlan, Window
 
 WINDOW = Window(1000, "1s")
@@ -69,3 +70,24 @@ def test_a_long_value_is_cut_between_characters_and_a_hash_follows() -> None:
     assert len(cut) == 513 + 1 + 32
     assert short("€" * 400) != short("€" * 401)
     assert short(None) is None
+
+
+def test_late_events_of_a_repair_push_no_group_out_of_its_row(tmp_path: Path) -> None:
+    """With a limit of 2 and one shard: the late group takes the room there is, or goes to the rest, whatever its crc32."""
+    names = sorted(("a", "b", "c", "d"), key=lambda name: zlib.crc32(name.encode()))
+    for punctual, rows in (
+        (names[3:], {names[3]: 1, names[0]: 1, OTHER: 2}),
+        (names[2:], {names[2]: 1, names[3]: 1, OTHER: 2}),
+        (names[1:], {names[1]: 1, names[2]: 1, OTHER: 2}),
+    ):
+        said = [(offset, 500, name, "folded" if name in punctual else "late") for offset, name in enumerate(names)]
+        frame = pl.DataFrame(said, {"offset": pl.Int64, "time": pl.Int64, "g0": pl.String, "verdict": pl.String}, orient="row")
+        frame.with_columns(pl.lit(0).alias("partition"), pl.lit(value=True).alias("kept")).write_parquet(tmp_path / "part.parquet")
+        plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a",), 2))
+        database = recompute.connect(tmp_path)
+        recompute.rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: 4}), "mended", 1)
+        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == rows
+
+
+def test_the_audit_counts_with_as_many_shards_as_the_flow_has() -> None:
+    assert topology.SHARDS == SHARDS

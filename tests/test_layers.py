@@ -75,7 +75,7 @@ AUDIT_MAY_IMPORT = {
     "duckdb": {"recompute", "survey", "limit"},
     "fastavro": {"decode", "published", "repair"},
     "confluent_kafka": {"topic", "write", "published", "replay"},
-    "polars": {"decode", "measure", "gather", "aside", "published", "replay"},
+    "polars": {"decode", "measure", "gather", "aside", "published", "replay", "spool"},
     "numpy": {"gather", "aside"},
 }
 

@@ -218,6 +218,15 @@ def test_an_answer_that_is_no_registrys_gives_nothing_up(server: Server, body: o
         Registry(server.url).schema(7)
 
 
+def test_an_answer_that_was_no_registrys_is_asked_for_again(server: Server) -> None:
+    registry = Registry(server.url)
+    server.answers["/schemas/ids/7"] = (200, {"status": "UP"})
+    with pytest.raises(Away):
+        registry.schema(7)
+    server.knows(7)
+    assert registry.schema(7).id == 7
+
+
 def test_the_confluent_path_is_tried_where_subjects_is_not_there_and_found_out_once(server: Server) -> None:
     server.answers["/subjects"] = (404, {"status": 404})
     server.answers["/apis/ccompat/v7/subjects"] = (200, [])

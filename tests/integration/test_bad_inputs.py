@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 import urllib.request
 import zlib
 from collections import Counter
@@ -444,3 +447,24 @@ def test_every_row_of_the_catalogue_is_tried_here_or_names_a_test_that_exists() 
 
 def test_a_good_event_of_the_catalogue_is_one() -> None:
     assert set(GOOD) == {field["name"] for field in EVENT["fields"]}
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"empty"}))
+def test_the_audit_agrees_on_every_topic_of_bad_inputs(run: Run, name: str) -> None:
+    own = {"KPI_CONFIG": str(run.flow.home / "kpi.toml"), "KPI_FLOW_ID": PREFIX}
+    environ = {**os.environ, **run.cluster.environ, **own}
+    verify, replay = (
+        subprocess.run(
+            [sys.executable, "-m", f"audit.{module}", f"{PREFIX}{name}"],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        for module in ("verify", "replay")
+    )
+    assert verify.returncode == 0, verify.stdout + verify.stderr
+    assert verify.stdout.startswith("equal: ")
+    assert replay.returncode == 0, replay.stdout + replay.stderr

@@ -287,6 +287,7 @@ def test_the_client_still_ends_transactions_by_the_older_protocol(edge: Callable
     said: list[str] = []
     listening = logging.getLogger("librdkafka of a test")
     listening.propagate = False
+    listening.setLevel(logging.DEBUG)
     listening.addHandler(handler := logging.Handler())
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     producer = edge(debug="protocol", log_level=7, logger=listening).transactional()
