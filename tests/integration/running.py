@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -145,7 +146,7 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
             kept.append(Kept(message.key(), message.value(), _texts(message.headers() or [])))
         if Registry(cluster.registry_url).latest(f"{topic}-value") is None:  # after the rows: a topic is there before its schema
             return kept
-        schemas = {id_: _schema(cluster, int.from_bytes(id_, "big")) for id_ in {each.value[1:5] for each in kept}}
+        schemas = {id_: _schema(cluster.registry_url, int.from_bytes(id_, "big")) for id_ in {each.value[1:5] for each in kept}}
         return [replace(each, value=_decoded(each.value, schemas)) for each in kept]
     finally:
         consumer.close()
@@ -155,9 +156,10 @@ def _decoded(value: bytes, schemas: Mapping[bytes, Any]) -> Any:
     return fastavro.schemaless_reader(io.BytesIO(value[5:]), schemas[value[1:5]], None)
 
 
-def _schema(cluster: Cluster, schema_id: int) -> Any:
+@cache  # an id never means another schema; asked at each look, one of thousands of connections was cut off by a busy registry
+def _schema(registry_url: str, schema_id: int) -> Any:
     """A row is read with the schema it was written in: a KPI topic may have several."""
-    with urllib.request.urlopen(f"{cluster.registry_url}/schemas/ids/{schema_id}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{registry_url}/schemas/ids/{schema_id}", timeout=10) as answer:
         return fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
 
 
