@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 
@@ -44,18 +45,16 @@ class Child:
         self._asked = False
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._process = (
-                _spawner()
-                .submit(
-                    subprocess.Popen,
+            environ = {**os.environ, **(environ or {})}
+            self._process = _spawner().run(
+                lambda: subprocess.Popen(
                     leashed(command),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **(environ or {})},
+                    env=environ,
                     process_group=0,
                 )
-                .result()
             )
 
     @property
@@ -132,10 +131,34 @@ def leashed(command: Sequence[str | Path]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *map(str, command)]
 
 
+class _Spawner:
+    """One thread that lives as long as we do: Linux counts a child's parent as dead when the *thread* that made it ends.
+
+    A daemon, and no ThreadPoolExecutor: where Ctrl-C comes while that starts its thread, Python waits for it for ever at the end.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[tuple[Future[subprocess.Popen[bytes]], Callable[[], subprocess.Popen[bytes]]]] = SimpleQueue()
+        threading.Thread(target=self._serve, name="spawner", daemon=True).start()
+
+    def run(self, call: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+        """What the call returns, or raises, in that thread."""
+        future: Future[subprocess.Popen[bytes]] = Future()
+        self._asked.put((future, call))
+        return future.result()
+
+    def _serve(self) -> None:
+        while True:
+            future, call = self._asked.get()
+            try:
+                future.set_result(call())
+            except OSError as error:
+                future.set_exception(error)
+
+
 @cache
-def _spawner() -> ThreadPoolExecutor:
-    """One thread that lives as long as we do: Linux counts a child's parent as dead when the *thread* that made it ends."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+def _spawner() -> _Spawner:
+    return _Spawner()
 
 
 def free_port() -> int:

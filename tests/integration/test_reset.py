@@ -149,7 +149,7 @@ def ask(flow: Supervised, answer: bytes) -> int:
 
 
 def test_kafka_away_is_one_line_and_nothing_is_done(cluster: Cluster, tmp_path: Path) -> None:
-    flow = Supervised(cluster, tmp_path, "away")
+    flow = Supervised(cluster, tmp_path, "unreached")
     flow.recovery.mkdir()
     assert flow.reset("--yes", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9") == 75
     assert "Kafka does not answer" in flow.log
