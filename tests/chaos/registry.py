@@ -19,7 +19,7 @@ from tests.chaos.base import Ground, Result
 from tests.chaos.outage import AWAY, Registry
 from tests.chaos.topics import Process
 from tests.chaos.verdict import Verdict, lag
-from tests.integration.running import CLICK, Flow, Topic, click, finals, now_ms, records, until
+from tests.integration.running import CLICK, Flow, Topic, asked, click, finals, now_ms, records, until
 
 MOMENTS = ("a new version", "start", "a new topic")
 LIMIT_S = 10.0  # from the end of an outage to lag 0
@@ -55,7 +55,7 @@ class Stage:
         topic, self.versions = self.topics[name], self.versions + 1
         fields: list[Any] = [{"name": f"more_{number}", "type": ["null", "long"], "default": None} for number in range(self.versions)]
         schema: dict[str, Any] = {**CLICK, "fields": [*CLICK["fields"], *fields]}
-        topic.schema_id = Client(self.cluster.registry_url).register(f"{topic.name}-value", json.dumps(schema))
+        topic.schema_id = asked(lambda: Client(self.cluster.registry_url).register(f"{topic.name}-value", json.dumps(schema)))
         topic.parsed = fastavro.parse_schema(schema)
 
     def send(self, name: str) -> int:

@@ -19,7 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from flows.registry import Registry
 from infra.embedded import Cluster
-from tests.integration.running import ROOT, T0_MS, Flow, Topic, finals, until
+from tests.integration.running import ROOT, T0_MS, Flow, Topic, asked, finals, until
 
 PARTITIONS = 3
 SALE = {
@@ -159,7 +159,7 @@ class Audit:
 
     def _schema(self, subject: str) -> Any:
         if subject not in self.schemas:
-            found = Registry(self.cluster.registry_url).latest(subject)
+            found = asked(lambda: Registry(self.cluster.registry_url).latest(subject))
             assert found is not None
             self.schemas[subject] = fastavro.parse_schema(json.loads(found[1]))
         return self.schemas[subject]
