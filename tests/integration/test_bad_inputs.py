@@ -108,6 +108,7 @@ class Topics:
         large = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000, "batch.num.messages": 1_000_000, "linger.ms": 60_000}
         queue = {"queue.buffering.max.kbytes": 2_000_000, "queue.buffering.max.messages": 1_000_000}
         producer = Producer({"bootstrap.servers": self.cluster.bootstrap, **large, **queue, "compression.type": codec})
+        producer.list_topics(topic, 30)  # else a slow answer may move them to the partition one by one, and a flush cut the batch in two
         for number, value in enumerate(values):
             key = b"key %d" % number
             producer.produce(topic, value, key, 0, timestamp=now_ms())
