@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows.records import DEAD, LATE, Record
-from flows.stop import FENCED
+from flows.stop import FENCED, MISMATCH
 from tests.ends import _rows
 from tests.kills.events import Written, books, differences, planned
 from tests.kills.fate import POINTS
@@ -91,7 +91,8 @@ def test_the_kills_find_a_sink_that_commits_at_the_wrong_moment(tmp_path: Path, 
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_kills_find_a_log_that_does_not_fence(tmp_path: Path) -> None:
     story = lives(tmp_path / "flow", 7, 0, ZOMBIES, "no fencing")
-    assert story.differences["doubled"] > 0
+    # Rows twice; or a stale claim of one part over a newer marker, after which no start is allowed: seldom, and seen as well.
+    assert story.differences["doubled"] > 0 or story.exits.get(f"at last: {MISMATCH}") == 2, story.said
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
