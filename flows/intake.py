@@ -4,7 +4,7 @@ Here every message gets its one fate, and here alone lateness is judged: in offs
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -131,12 +131,15 @@ def take(
     return Taken(events, aside, stand, offsets, Notes(unmeasured, strangers.since, [_said(batch) for batch in bad]))
 
 
-def promise(plan: TopicPlan, positions: Mapping[int, Position], ended: Iterable[int], clock_ms: int) -> dict[int, Position]:
-    """Positions raised by an idle promise: no newer event time for `idle`, and the broker's end seen (`ended`) since then."""
+def promise(plan: TopicPlan, positions: Mapping[int, Position], seen: Mapping[int, int]) -> dict[int, Position]:
+    """Positions raised by an idle promise, which is about what was there at a moment: after that anything may wait unread.
+
+    `seen`: partition -> when its end was asked for that is read by now; no newer event time had come for `idle` then.
+    """
     return {
-        partition: replace(position, idle_ms=max(position.idle_ms, clock_ms - plan.lateness_ms))
-        for partition in ended
-        if quiet(plan, position := positions[partition], clock_ms)
+        partition: replace(position, idle_ms=max(position.idle_ms, asked_ms - plan.lateness_ms))
+        for partition, asked_ms in seen.items()
+        if quiet(plan, position := positions[partition], asked_ms)
     }
 
 
@@ -146,7 +149,6 @@ class Reading:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.positions: dict[int, Position] = {}
-        self.ended: set[int] = set()  # partitions whose end was seen since data last moved them
         self.fresh: set[int] = set()  # partitions in which nothing unread is old
         self.notes = Notes({}, {}, [])  # of what was read last
 
@@ -160,15 +162,13 @@ class Reading:
     ) -> tuple[Events, list[Record]]:
         """Events and records set aside of some batches (see `take`)."""
         taken = take(plan, self.positions, batches, schema_of, clock_ms)
-        self.ended -= {partition for partition, at in taken.positions.items() if at.seen_ms > self.positions[partition].reached_ms}
         self.positions |= taken.positions
         self.notes = taken.notes
         return self._events(plan, taken.frame, partitions, clock_ms, taken.offsets), taken.aside
 
-    def tick(self, plan: TopicPlan, partitions: int, ended: Iterable[int], clock_ms: int) -> Events:
-        """No events, but how late it is: partitions whose end was seen (`ended`) promise what they may."""
-        self.ended.update(ended)
-        self.positions |= promise(plan, self.positions, self.ended, clock_ms)
+    def tick(self, plan: TopicPlan, partitions: int, seen: Mapping[int, int], clock_ms: int) -> Events:
+        """No events, but how late it is: partitions whose end was `seen` (see `promise`) promise what they may."""
+        self.positions |= promise(plan, self.positions, seen)
         return self._events(plan, None, partitions, clock_ms, {})
 
     def _events(
@@ -179,7 +179,7 @@ class Reading:
 
 
 def quiet(plan: TopicPlan, position: Position, clock_ms: int) -> bool:
-    """Whether a partition's watermark has not moved for `idle`, so that it may promise once its end is seen."""
+    """Whether a partition's watermark has not moved for `idle`, so that it may promise if its end is seen."""
     return clock_ms - position.moved_ms >= plan.idle_ms
 
 

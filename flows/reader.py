@@ -27,7 +27,7 @@ from flows.registry import Away, Refused
 from flows.services import DISCOVER_S, Services
 from flows.slices import Events
 from flows.strangers import IN_A_ROW, SAMPLED
-from flows.watermark import NEVER, Mark
+from flows.watermark import NEVER, Ends, Mark
 from flows.wire import RawBatch
 
 LOG = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Share:
     retry_s: float = 0.0
     refused: bool = False  # the declaration does not fit its schema
     emitted_s: float = 0.0
+    ends: Ends = field(default_factory=Ends)
     told: set[str] = field(default_factory=set)  # fields whose type changed to one of no use
     ticked: Mapping[int, Mark] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)  # partition -> Kafka timestamp of the newest batch read
@@ -303,7 +304,7 @@ class _Reader:
         return highwater is not None and self.consumer.position(tp) >= highwater
 
     def _tick(self) -> None:
-        """Each second: promises of quiet partitions whose end is seen, and the time for windows that wait for nothing else."""
+        """Each second: promises of quiet partitions that are read to an end, and the time for windows that wait for nothing else."""
         now_s, clock_ms = time.monotonic(), self.services.clock_ms()
         for share in self.shares.values():
             reading = share.reading
@@ -315,9 +316,10 @@ class _Reader:
                 continue
             asked = [TopicPartition(reading.topic, p) for p, position in reading.positions.items() if quiet(plan, position, clock_ms)]
             ends = self.consumer.end_offsets(asked, timeout_ms=ASK_MS) if asked else {}
-            ended = {tp.partition for tp, end in ends.items() if self.consumer.position(tp) >= end}
+            at = {tp.partition: self.consumer.position(tp) for tp in ends}
+            seen = share.ends.seen({tp.partition: end for tp, end in ends.items()}, at, clock_ms)
             self._refresh(share)
-            events = reading.tick(plan, share.partitions, ended, clock_ms)
+            events = reading.tick(plan, share.partitions, seen, clock_ms)
             if events.marks != share.ticked or now_s - share.emitted_s < LINGER_S:
                 share.ticked = events.marks
                 self._emit(share, [events])

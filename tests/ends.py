@@ -27,7 +27,7 @@ class Poll:
     clock_ms: int
     batches: Sequence[RawBatch]
     partitions: int
-    ended: frozenset[int] = frozenset()
+    seen: Mapping[int, int] = field(default_factory=dict)  # partition -> when its end was asked for that is read now
 
 
 @dataclass
@@ -69,8 +69,8 @@ class MemoryReader(StatefulSourcePartition[Any, None]):
             self.reading.fresh = set(self.reading.positions)
             mine = [batch for batch in poll.batches if batch.partition in self.reading.positions]
             events, aside = self.reading.read(plan, poll.partitions, mine, self.topic.schema_of, poll.clock_ms)
-            ended = poll.ended & set(self.reading.positions)
-            yield [events, ("0", aside), ("0", Barrier()), self.reading.tick(plan, poll.partitions, ended, poll.clock_ms)]
+            seen = {partition: asked_ms for partition, asked_ms in poll.seen.items() if partition in self.reading.positions}
+            yield [events, ("0", aside), ("0", Barrier()), self.reading.tick(plan, poll.partitions, seen, poll.clock_ms)]
 
     def next_batch(self) -> list[Any]:
         return next(self.steps)  # type: ignore[call-overload, no-any-return]

@@ -43,7 +43,7 @@ class Step:
     clock_ms: int
     polled: Mapping[int, Sequence[Message]]  # partition -> messages in offset order
     partitions: int  # count in the topic's metadata
-    end_seen: frozenset[int] = frozenset()  # partitions whose broker end was seen, after their messages
+    end_seen: Mapping[int, int] = field(default_factory=dict)  # partition -> when its end was asked for that is read, after their messages
 
 
 class Kpi(NamedTuple):
@@ -130,7 +130,6 @@ class _Partition:
     joined: int = NEVER
     idle: int = NEVER
     data: int = NEVER
-    end_seen: bool = False
 
     @property
     def watermark(self) -> int:
@@ -146,7 +145,7 @@ class _Partition:
     def hear(self, watermark: int, clock_ms: int) -> None:
         """An event moves W_p, or does not. Whatever moves it starts the wait for idle anew."""
         if watermark > self.watermark:
-            self.moved_ms, self.end_seen = clock_ms, False
+            self.moved_ms = clock_ms
         self.data = max(self.data, watermark)
 
 
@@ -221,10 +220,9 @@ def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
                 outcome.fates[index, message.offset] = fate
                 if fate.kind == "folded" and message.event is not None:
                     folded.append(_Folded(number, time_ms, message.event))
-        for index, partition in partitions.items():
-            partition.end_seen |= index in step.end_seen
-            if partition.end_seen and step.clock_ms - partition.moved_ms >= spec.idle_ms:
-                partition.idle = max(partition.idle, step.clock_ms - spec.lateness_ms)
+        for index, asked_ms in step.end_seen.items():
+            if asked_ms - partitions[index].moved_ms >= spec.idle_ms:
+                partitions[index].idle = max(partitions[index].idle, asked_ms - spec.lateness_ms)
         watermark = max(watermark, min(p.watermark for p in partitions.values()))
         data_watermark = max(data_watermark, min(p.data for p in partitions.values()))
         history.append((floor(watermark, spec.slice_ms), floor(data_watermark, spec.slice_ms)))

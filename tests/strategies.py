@@ -224,6 +224,7 @@ class Plan(NamedTuple):
     partitions: int
     joins_at: int  # the step at which the others join
     tail_ms: int | None  # how long the run stays idle at its end
+    ago_ms: int  # how long before it was reached an end was asked for
 
 
 @st.composite
@@ -241,6 +242,7 @@ def _plans(draw: st.DrawFn, spec: Spec, partitions: int, habit: Habit, polls: in
         partitions=partitions,
         joins_at=draw(st.integers(1, 6)),
         tail_ms=spec.idle_ms + spec.lateness_ms + max(spec.sizes_ms) if habit.promises and draw(st.booleans()) else None,
+        ago_ms=draw(st.sampled_from([0, 0, 0, 1, 1000, 20_000])),
     )
 
 
@@ -255,6 +257,7 @@ def _steps(messages: Sequence[Message], plan: Plan, base_ms: int) -> Iterable[St
         queues |= {p: queues[p][len(taken) :] for p, taken in polled.items()}
         newest_ms = max((m.timestamp_ms for taken in polled.values() for m in taken), default=clock_ms)
         clock_ms = max(clock_ms, newest_ms + plan.lag_ms if polled else clock_ms) + cut.pause_ms
-        yield Step(clock_ms, polled, partitions, frozenset(p for p in range(partitions) if cut.ends >> p & 1))
+        asked_ms = max(0, clock_ms - plan.ago_ms)
+        yield Step(clock_ms, polled, partitions, {p: asked_ms for p in range(partitions) if cut.ends >> p & 1})
     if plan.tail_ms is not None:
-        yield Step(clock_ms + plan.tail_ms, {}, plan.partitions, frozenset(range(plan.partitions)))
+        yield Step(clock_ms + plan.tail_ms, {}, plan.partitions, dict.fromkeys(range(plan.partitions), clock_ms + plan.tail_ms))

@@ -510,15 +510,15 @@ def test_a_partition_is_quiet_when_idle_has_passed_since_it_moved(clock_ms: int,
 def test_a_quiet_partition_whose_end_was_seen_promises_the_clock_less_the_lateness() -> None:
     positions = {p: Position(0, seen_ms=100, moved_ms=0) for p in (0, 1)}
 
-    promised = promise(PLAN, positions, [1], 15_000)
+    promised = promise(PLAN, positions, {1: 15_000})
 
     assert set(promised) == {1}, "an end that was not seen promises nothing"
     assert (promised[1].idle_ms, promised[1].reached_ms, promised[1].seen_ms, promised[1].moved_ms) == (10_000, 10_000, 100, 0)
-    assert promise(PLAN, positions, [0, 1], 14_999) == {}
+    assert promise(PLAN, positions, {0: 14_999, 1: 14_999}) == {}
 
 
 def test_a_promise_is_never_taken_back() -> None:
-    (kept,) = promise(PLAN, {0: Position(0, idle_ms=99_000, moved_ms=0)}, [0], 20_000).values()
+    (kept,) = promise(PLAN, {0: Position(0, idle_ms=99_000, moved_ms=0)}, {0: 20_000}).values()
 
     assert kept.idle_ms == 99_000
 
@@ -542,26 +542,30 @@ def test_a_topic_without_a_schema_whose_groups_are_declared_has_its_fates_and_no
 def test_an_end_seen_before_data_moved_the_partition_is_no_end() -> None:
     #  end seen ── data moves it ── 15 s ── no promise ── end seen ── promise
     one = reading()
-    one.tick(PLAN, 1, [0], 1_000)
+    one.tick(PLAN, 1, {0: 1_000}, 1_000)
     one.read(PLAN, 1, [batch([event(1_000)])], schema_of, 2_000)
 
-    assert one.tick(PLAN, 1, [], 60_000).marks[0] == Mark(-4_000, -4_000, fresh=False)
-    assert one.tick(PLAN, 1, [0], 61_000).marks[0] == Mark(-4_000, 56_000, fresh=False)
-    assert one.tick(PLAN, 1, [], 62_000).marks[0].promised_ms == 57_000, "each second again"
+    assert one.tick(PLAN, 1, {0: 16_999}, 60_000).marks[0] == Mark(-4_000, -4_000, fresh=False)
+    assert one.tick(PLAN, 1, {0: 61_000}, 61_000).marks[0] == Mark(-4_000, 56_000, fresh=False)
 
 
-def test_a_message_that_moves_nothing_leaves_the_end_seen() -> None:
+def test_a_promise_is_of_the_moment_when_the_end_was_asked_for_and_stays_until_the_next() -> None:
+    one = reading()
+    for seen, promised_ms in (({0: 15_000}, 10_000), ({}, 10_000), ({0: 60_000}, 55_000)):
+        assert one.tick(PLAN, 1, seen, 70_000).marks[0].promised_ms == promised_ms
+
+
+def test_a_partition_of_messages_that_move_nothing_promises_all_the_same() -> None:
     """A partition of poison alone cannot hold its topic."""
     one = reading()
-    one.tick(PLAN, 1, [0], 1_000)
     one.read(PLAN, 1, [batch([message(b"poison"), message(None)])], schema_of, 2_000)
 
-    assert one.tick(PLAN, 1, [], 15_000).marks[0] == Mark(NEVER, 10_000, fresh=False)
+    assert one.tick(PLAN, 1, {0: 15_000}, 15_000).marks[0] == Mark(NEVER, 10_000, fresh=False)
 
 
 def test_what_arrives_below_a_promise_is_late_because_of_it_and_the_promise_stays() -> None:
     one = reading()
-    one.tick(PLAN, 1, [0], 100_000)
+    one.tick(PLAN, 1, {0: 100_000}, 100_000)
 
     events, aside = one.read(PLAN, 1, [batch([event(1_000), event(94_000)])], schema_of, 101_000)
 
@@ -572,8 +576,8 @@ def test_what_arrives_below_a_promise_is_late_because_of_it_and_the_promise_stay
 
 
 def test_a_partition_that_joins_promises_at_once_and_one_that_was_there_does_not() -> None:
-    assert reading(5_000).tick(PLAN, 1, [], 1_000).marks[0] == Mark(NEVER, -5_000, fresh=False)
-    assert reading().tick(PLAN, 1, [], 1_000).marks[0] == Mark(NEVER, NEVER, fresh=False)
+    assert reading(5_000).tick(PLAN, 1, {}, 1_000).marks[0] == Mark(NEVER, -5_000, fresh=False)
+    assert reading().tick(PLAN, 1, {}, 1_000).marks[0] == Mark(NEVER, NEVER, fresh=False)
 
 
 def test_events_tell_which_partitions_are_fresh_where_they_came_from_and_the_clock() -> None:

@@ -27,9 +27,10 @@ class Topic:
     def __init__(self, partitions: int = 1) -> None:
         self.partitions, self.steps, self.heard = partitions, list[Step](), dict[int, int]()
 
-    def poll(self, clock_ms: int, *partitions: Sequence[int | Message], ends: Sequence[int] = ()) -> "Topic":
+    def poll(self, clock_ms: int, *partitions: Sequence[int | Message], ends: Sequence[int] = (), asked_ms: int | None = None) -> "Topic":
+        """`ends`: partitions that are read to an end that was asked for just now, or at `asked_ms`."""
         polled = {p: [self._message(p, m) for m in messages] for p, messages in enumerate(partitions)}
-        self.steps.append(Step(clock_ms, polled, self.partitions, frozenset(ends)))
+        self.steps.append(Step(clock_ms, polled, self.partitions, dict.fromkeys(ends, clock_ms if asked_ms is None else asked_ms)))
         return self
 
     def _message(self, partition: int, message: int | Message) -> Message:
@@ -161,13 +162,29 @@ def test_the_topic_watermark_is_the_least_over_all_partitions_heard_of_or_not() 
     assert windows(outcome.finals) == [(10, 10, 1, "data", 2)]
 
 
-def test_an_idle_partition_promises_the_clock_minus_lateness_once_its_end_was_seen() -> None:
-    #  idle 100, lateness 5, clock:  1000   1099   1100   1101
-    #  end seen                        -      x      -      -
-    #  w                             985    985   1095   1096
-    outcome = expect(spec(lateness_ms=5), Topic().poll(1000, [990]).poll(1099, ends=[0]).poll(1100).poll(1101).steps)
-    assert outcome.watermarks == [985, 985, 1095, 1096]
+def test_an_idle_partition_promises_the_clock_minus_lateness_when_its_end_is_seen() -> None:
+    #  idle 100, lateness 5, clock:  1000   1099   1100   1101   1102
+    #  end seen                        -      x      x      -      x
+    #  w                             985    985   1095   1095   1097
+    topic = Topic().poll(1000, [990]).poll(1099, ends=[0]).poll(1100, ends=[0]).poll(1101).poll(1102, ends=[0])
+    outcome = expect(spec(lateness_ms=5), topic.steps)
+    assert outcome.watermarks == [985, 985, 1095, 1095, 1097]
     assert windows(outcome.finals) == [(10, 990, 1, "idle", 2)]
+
+
+def test_what_waits_unread_behind_an_end_that_was_seen_is_not_late() -> None:
+    #  1100: end seen, w = 1100 ········ no Kafka, or a pause ········ 2000: what was written at 1500 is read, and folded
+    outcome = expect(spec(), Topic().poll(1000, [990]).poll(1100, ends=[0]).poll(1990).poll(2000, [1500]).steps)
+    assert fates(outcome) == [FOLDED, FOLDED]
+    assert outcome.watermarks == [990, 1100, 1100, 1500]
+
+
+def test_an_end_that_is_reached_later_is_a_promise_of_the_moment_when_it_was_asked_for() -> None:
+    #  asked for at 1105, reached at 1120: what came meanwhile may wait unread
+    outcome = expect(spec(), Topic().poll(1000, [990]).poll(1120, ends=[0], asked_ms=1105).steps)
+    early = expect(spec(), Topic().poll(1000, [990]).poll(1120, ends=[0], asked_ms=1099).steps)
+    assert outcome.watermarks == [990, 1105]
+    assert early.watermarks == [990, 990], "idle had not passed then"
 
 
 def test_a_partition_whose_end_was_not_seen_since_it_moved_promises_nothing() -> None:
@@ -180,12 +197,12 @@ def test_a_partition_whose_end_was_not_seen_since_it_moved_promises_nothing() ->
 
 def test_the_wait_for_idle_starts_anew_with_every_event_that_moves_the_watermark() -> None:
     #  idle 100;  990 moves w at 1050, so the promise waits for 1150
-    outcome = expect(spec(), Topic().poll(1000, [980]).poll(1050, [990], ends=[0]).poll(1149).poll(1150).steps)
+    outcome = expect(spec(), Topic().poll(1000, [980]).poll(1050, [990]).poll(1149, ends=[0]).poll(1150, ends=[0]).steps)
     assert outcome.watermarks == [980, 990, 990, 1150]
 
 
 def test_an_end_seen_behind_the_messages_of_the_same_poll_counts() -> None:
-    assert expect(spec(), Topic().poll(1000, [990], ends=[0]).poll(1100).steps).watermarks == [990, 1100]
+    assert expect(spec(), Topic().poll(1000, [990]).poll(1100, [990], ends=[0]).steps).watermarks == [990, 1100]
 
 
 def test_a_partition_of_poison_alone_cannot_hold_the_topic() -> None:
@@ -197,22 +214,22 @@ def test_a_partition_of_poison_alone_cannot_hold_the_topic() -> None:
 def test_what_an_idle_partition_brings_below_its_promise_is_late_by_idle_unless_its_own_data_says_so() -> None:
     #  p0  900: w = 900 by data .......... promise: w = 1100
     #                                       905 idle,  899 data ([890, 900) was over anyway),  1099 idle,  1100 folded
-    outcome = expect(spec(), Topic().poll(1000, [900], ends=[0]).poll(1100).poll(1101, [905, 899, 1099, 1100]).steps)
+    outcome = expect(spec(), Topic().poll(1000, [900]).poll(1100, ends=[0]).poll(1101, [905, 899, 1099, 1100]).steps)
     assert fates(outcome) == [FOLDED, LATE_IDLE, LATE, LATE_IDLE, FOLDED]
 
 
 def test_messages_are_judged_before_the_promise_of_their_own_poll() -> None:
     #  clock 1100: 900 is read, it moves nothing, so the promise follows: w = 1100
-    outcome = expect(spec(), Topic().poll(1000, [900], ends=[0]).poll(1100, [900]).poll(1101, [900]).steps)
+    outcome = expect(spec(), Topic().poll(1000, [900]).poll(1100, [900], ends=[0]).poll(1101, [900]).steps)
     assert fates(outcome) == [FOLDED, FOLDED, LATE_IDLE]
-    assert outcome.watermarks == [900, 1100, 1101]
+    assert outcome.watermarks == [900, 1100, 1100]
 
 
 def test_a_window_that_the_data_alone_would_have_closed_says_data() -> None:
     #  p0 990 -> 1015 by data;  p1 idle since ever
     #  both promise at 1100: [990, 1000) closes by a promise (p1 said nothing)
-    silent = expect(spec(), Topic(2).poll(1000, [990, 1015], ends=[0, 1]).poll(1100).steps)
-    spoken = expect(spec(), Topic(2).poll(1000, [990, 1015], [1003], ends=[0, 1]).poll(1100).steps)
+    silent = expect(spec(), Topic(2).poll(1000, [990, 1015]).poll(1100, ends=[0, 1]).steps)
+    spoken = expect(spec(), Topic(2).poll(1000, [990, 1015], [1003]).poll(1100, ends=[0, 1]).steps)
     assert windows(silent.finals) == [(10, 990, 1, "idle", 1), (10, 1010, 1, "idle", 1)]
     assert windows(spoken.finals) == [(10, 990, 1, "data", 0), (10, 1000, 1, "idle", 1), (10, 1010, 1, "idle", 1)]
 

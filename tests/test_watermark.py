@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.watermark import NEVER, Mark, before, late, topic_watermark
+from flows.watermark import NEVER, Ends, Mark, before, late, topic_watermark
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=30)
 LATENESS = st.integers(0, 10**5)
@@ -70,3 +70,29 @@ def test_a_topic_has_come_as_far_as_its_slowest_partition(marks: dict[int, Mark]
 
 def test_a_topic_whose_partitions_nobody_has_counted_has_come_nowhere() -> None:
     assert topic_watermark({0: Mark(5, 5)}, 0, promises=True) == NEVER
+
+
+def test_an_end_is_seen_when_the_position_has_come_to_it() -> None:
+    ends = Ends()
+
+    assert ends.seen({0: 5, 1: 5}, {0: 5, 1: 4}, 100) == {0: 100}
+    assert ends.seen({0: 6, 1: 6}, {0: 5, 1: 4}, 101) == {}
+
+
+def test_an_end_that_moves_on_all_the_time_is_reached_as_it_was() -> None:
+    #  end        10    20    30    40
+    #  position    7     9    15    30
+    #  asked at  100   101   102   103          10 is reached at 102, and 30 at 103
+    ends = Ends()
+    seen = [ends.seen({0: end}, {0: at}, clock_ms) for end, at, clock_ms in ((10, 7, 100), (20, 9, 101), (30, 15, 102), (40, 30, 103))]
+
+    assert seen == [{}, {}, {0: 100}, {0: 102}]
+
+
+def test_a_backlog_is_not_read_to_its_end_because_it_once_was() -> None:
+    ends = Ends()
+
+    assert ends.seen({0: 10}, {0: 10}, 100) == {0: 100}
+    assert ends.seen({0: 900}, {0: 10}, 900) == {}
+    assert ends.seen({0: 901}, {0: 899}, 901) == {}
+    assert ends.seen({0: 902}, {0: 900}, 902) == {0: 900}

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import fastavro
@@ -14,13 +15,14 @@ from confluent_kafka.cimpl import NewPartitions
 from flows import topics
 from flows.connection import connection
 from flows.declaration import parse
+from flows.intake import Position
 from flows.outputs import Planner
 from flows.registry import Registry
 from flows.services import Services
 from flows.slices import Events
 from flows.source import READERS, KafkaSource, Reader
 from infra.embedded import Cluster
-from tests.integration.running import CLICK, T0_MS, Topic, click, until
+from tests.integration.running import CLICK, T0_MS, Topic, click, now_ms, until
 
 
 @dataclass
@@ -46,6 +48,12 @@ class Life:
         """Whether all readers remember the topic with so many partitions."""
         self.pop()
         return all(state["topics"].get(topic, {}).get("partitions") == partitions for state in self.state())
+
+    def position(self, topic: str, partition: int) -> Position:
+        """Where a partition stands, as it would go on after a restart."""
+        self.pop()
+        known = [state["topics"].get(topic, {"positions": {}})["positions"] for state in self.state()]
+        return next((Position(*positions[partition]) for positions in known if partition in positions), Position(0))
 
 
 @contextmanager
@@ -121,3 +129,32 @@ def test_the_versions_that_a_topic_was_read_with_are_those_of_its_first_plan_aft
     with life(cluster, topic.name, states=states) as second:
         until(second.pop, 60)
         assert second.seen == [(tuple(sorted(versions)), T0_MS + 1)]
+
+
+def test_what_waits_in_a_paused_partition_is_not_late_by_a_promise_of_its_own(cluster: Cluster) -> None:
+    """A quiet partition runs ahead of the others by its promises, and is paused: it must not promise for what it cannot see then."""
+    #  partition 0     quiet: promises, is paused ····· a message of now waits ········ is read: folded
+    #  partition 1     a year behind, and busy ········································ comes to now
+    topic = Topic(cluster, "readers.paused", partitions=2)
+    with life(cluster, topic.name, 'windows = ["1s"]\nidle = "3s"') as one:
+        steps = count()
+
+        def busy_until(what: Callable[[], Any]) -> None:
+            def goes_on() -> Any:
+                topic.send([click(T0_MS + 1_000 * next(steps))], 1)
+                return what()
+
+            until(goes_on, 60)
+
+        def busy_for(stretch_ms: int) -> None:
+            end_ms = now_ms() + stretch_ms
+            busy_until(lambda: now_ms() > end_ms)
+
+        busy_until(lambda: one.position(topic.name, 0).idle_ms > 0 and one.position(topic.name, 1).seen_ms > 0)
+        busy_for(1_000)  # what comes at once may be read before it is paused
+        topic.send([click(now_ms())], 0)
+        busy_for(5_000)
+        assert one.position(topic.name, 0).fates == {}, "it is paused"
+        topic.send([click(now_ms())], 1)
+        until(lambda: one.position(topic.name, 0).fates, 60)
+        assert one.position(topic.name, 0).fates == {"folded": 1}

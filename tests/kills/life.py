@@ -132,7 +132,7 @@ def read_topic(duty: Duty, services: FileTopic, put: Callable[[Emission], None],
             events, aside = reading.read(topic.plan, PARTITIONS, batches, lambda _: topic.schema, clock_ms)
             put(_emission(topic, duty, reading, events, aside))
         elif dice.random() < TICKS:
-            put(_emission(topic, duty, reading, reading.tick(topic.plan, PARTITIONS, (), clock_ms), []))
+            put(_emission(topic, duty, reading, reading.tick(topic.plan, PARTITIONS, {}, clock_ms), []))
         settled += not batches and end == topic.life.limit
         if settled == SETTLE_TURNS:
             topic.keep_books(reading.positions)
