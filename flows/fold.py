@@ -119,7 +119,7 @@ class Fold:
             self.marks.update(last.marks)
             rows += self._close(*(topic_watermark(self.marks, last.partitions, promises=promises) for promises in (True, False)))
         if last is not None:
-            rows += self._provisional(last.clock_ms)
+            rows += self._provisional(last.clock_ms, last.partitions)
         return Turn(rows, closed, self._passed(before_ms), self.over)
 
     def _plan(self, partial: Partial) -> None:
@@ -237,12 +237,12 @@ class Fold:
             self.published[window.size_ms] = published.filter(pl.col(START) + window.size_ms > self.closed_ms)
         return rows
 
-    def _provisional(self, clock_ms: int) -> list[Rows]:
-        """Rows of open windows that changed since the last time: at most every `update`, and only while no partition lags."""
+    def _provisional(self, clock_ms: int, partitions: int) -> list[Rows]:
+        """Rows of open windows that changed since the last time: at most every `update`, and only while none of the partitions lags."""
         plan = self.plan
         if plan.update_ms is None or not self.touched or clock_ms < self.updated_ms + plan.update_ms:
             return []
-        if not all(mark.fresh for mark in self.marks.values()):
+        if not all(mark.fresh for partition, mark in self.marks.items() if partition < partitions):  # others are gone
             self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
             return []
         self.updated_ms = clock_ms

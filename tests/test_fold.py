@@ -310,6 +310,17 @@ def test_nothing_provisional_is_told_while_a_partition_lags() -> None:
     assert {row["events"] for row in turn(fresh=True)} == {2}
 
 
+def test_partitions_that_are_gone_lag_no_more() -> None:
+    """A topic that was created again with fewer of them."""
+    folded = Fold(1)
+
+    def turn(marks: dict[int, Mark], partitions: int) -> list[dict[str, Any]]:
+        return provisional(folded.take([next(partials(events(COUNT, [(1_000, 1)], marks, 5_000, partitions), 1))[1]]).rows)
+
+    assert turn({0: Mark(), 1: Mark(fresh=False)}, 2) == []
+    assert {row["events"] for row in turn({0: Mark()}, 1)} == {2}
+
+
 def test_finals_are_told_though_a_partition_lags() -> None:
     assert len(finals(Fold(1).take([partial(COUNT, [(1_000, 1)], Mark(10_000, 10_000, fresh=False))]).rows)) == 1
 
