@@ -33,6 +33,7 @@ from flows.wire import RawBatch
 LOG = logging.getLogger(__name__)
 TICK_S = 1.0
 RETRY_S = 1.0
+RETRY_REFUSED_S = 30.0  # a topic that may not be read is tried again: rights change without a restart
 ASK_MS = 5_000
 GATHER_S = 0.1  # how long small fetches are put together: large frames cost less an event, and this is the latency they may cost
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
@@ -62,7 +63,9 @@ class Share:
     partitions: int
     waiting: list[Packed] = field(default_factory=list)
     retry_s: float = 0.0
-    refused: bool = False  # the declaration does not fit its schema
+    refused: bool = False  # the declaration does not fit its schema, or it may not be read
+    again_s: float = math.inf  # when one that may not be read is tried again
+    tried: bool = False  # again, and nobody knows yet
     emitted_s: float = 0.0
     ends: Ends = field(default_factory=Ends)
     told: set[str] = field(default_factory=set)  # fields whose type changed to one of no use
@@ -128,6 +131,7 @@ class _Reader:
     def _discover(self) -> None:
         """Take up new topics and partitions, drop those that are gone; a topic created again (another id) begins anew."""
         found = self.services.topics()
+        self._try_again()
         for name in [name for name, share in self.shares.items() if name not in found or found[name][0] != share.topic_id]:
             LOG.warning("%s is gone or was created again", name)
             gone = self.shares.pop(name)
@@ -149,6 +153,25 @@ class _Reader:
             self.consumer.assign(list(assigned))
             for tp in fresh:
                 self.consumer.seek(tp, self.shares[tp.topic].reading.positions[tp.partition].offset)
+
+    def _try_again(self) -> None:
+        """Topics that may not be read: try now and then; it works when a fetch is answered."""
+        for tp in self.consumer.assignment():
+            share = self.shares.get(tp.topic)
+            if share is not None and share.tried and not share.refused and self.consumer.highwater(tp) is not None:
+                share.tried = False
+                if self.services.forbidden.pop(tp.topic, None) is not None:
+                    LOG.warning("%s: reading goes on", tp.topic)
+        for share in self.shares.values():
+            if share.refused and time.monotonic() >= share.again_s:
+                share.refused, share.again_s, share.tried = False, math.inf, True
+
+    def _forbidden(self, name: str) -> None:
+        """A topic that may not be read: one line, whoever of the readers meets it first."""
+        share = self.shares[name]
+        if self.services.forbidden.setdefault(name, self.duty.number) == self.duty.number and not share.tried:
+            LOG.error("%s is not read: not authorised; allow Read and Describe on it", name)
+        share.refused, share.again_s = True, time.monotonic() + RETRY_REFUSED_S
 
     def _meet(self, share: Share, partitions: int) -> None:
         """New partitions of a topic: where it goes on, or from `start`; one that appears while the flow runs promises at once."""
@@ -189,8 +212,7 @@ class _Reader:
             return
         except TopicAuthorizationFailedError as error:
             for name in error.args[0]:
-                LOG.error("%s is not read: not authorised; allow Read and Describe on it", name)  # noqa: TRY400 - one line for people
-                self.shares[name].refused = True
+                self._forbidden(name)
             self.discovered_s = float("-inf")
             return
         now_s = time.monotonic()

@@ -25,6 +25,7 @@ class Services:
     chosen: Callable[[str], bool]
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     reached_ms: dict[str, dict[int, int]] = field(default_factory=dict)  # topic -> partition -> watermark, of all readers here
+    forbidden: dict[str, int] = field(default_factory=dict)  # topics that may not be read -> the reader that said so
     found: dict[str, tuple[str, int]] | None = None
     found_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)

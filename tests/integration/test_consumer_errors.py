@@ -1,5 +1,6 @@
 """What can go wrong with a topic that is read, on a real broker: it is said and counted, and the other topics go on."""
 
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import AclBinding, AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
+from flows.reader import RETRY_REFUSED_S
+from flows.services import DISCOVER_S
 from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
@@ -58,7 +61,7 @@ def test_offsets_that_expired_are_a_counted_gap_and_reading_goes_on_from_the_ear
     assert "gap.clicks[0]: offset 40 is not there any more, going on from 65" in flow.log
 
 
-def test_a_topic_that_may_not_be_read_is_told_with_the_right_to_grant_and_the_others_go_on(guarded: Cluster, tmp_path: Path) -> None:
+def test_a_topic_that_may_not_be_read_is_told_and_tried_again_and_the_others_go_on(guarded: Cluster, tmp_path: Path) -> None:
     closed, opened = Topic(guarded, "acl.closed", partitions=2), Topic(guarded, "acl.opened", partitions=2)
     rules = [
         AclBinding(ResourceType.TOPIC, "acl.closed", ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", operation, permission)
@@ -81,8 +84,27 @@ def test_a_topic_that_may_not_be_read_is_told_with_the_right_to_grant_and_the_ot
         opened.send([click(T0_MS + 20_000)], 0)
         opened.send([click(T0_MS + 20_000)], 1)
         until(lambda: len(finals(guarded, "kpi.acl.opened.1s")) == 3, 120, child)
+        time.sleep(RETRY_REFUSED_S + DISCOVER_S)  # tried again, and refused again
+        assert finals(guarded, "kpi.acl.closed.1s") == []
+        (denied,) = (rule for rule in rules if rule.permission_type == AclPermissionType.DENY)
+        opened.admin.delete_acls([_filter(denied)])[_filter(denied)].result(10)
+        opened.admin.create_acls([_read(denied)])[_read(denied)].result(10)
+        until(lambda: len(finals(guarded, "kpi.acl.closed.1s")) == 2, 120, child)
         assert flow.end(child) == 0
-    assert finals(guarded, "kpi.acl.closed.1s") == []
+    assert flow.log.count("acl.closed is not read: not authorised") == 1
+    assert flow.log.count("acl.closed: reading goes on") == 1
+
+
+def _filter(rule: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        rule.restype, rule.name, rule.resource_pattern_type, rule.principal, rule.host, rule.operation, rule.permission_type
+    )
+
+
+def _read(rule: AclBinding) -> AclBinding:
+    return AclBinding(
+        rule.restype, rule.name, rule.resource_pattern_type, rule.principal, rule.host, AclOperation.READ, AclPermissionType.ALLOW
+    )
 
 
 def test_a_topic_that_is_deleted_is_told_and_the_others_go_on(cluster: Cluster, tmp_path: Path) -> None:
