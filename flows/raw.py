@@ -5,6 +5,7 @@ Only its step through the records of a batch is replaced: the batch is handed ou
 version is pinned, `tests/test_raw.py` holds it, and a consumer refuses to be made where it is gone.
 """
 
+import base64
 import gzip
 import inspect
 import io
@@ -15,6 +16,7 @@ import kafka
 import lz4.frame
 import zstandard
 from kafka import KafkaConsumer
+from kafka.cluster import ClusterMetadata
 from kafka.codec import snappy_decode
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.default_records import DefaultRecordBatch
@@ -24,6 +26,7 @@ from flows.batches import Fault, RawBatch, RecordError
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
 FETCH = {"max_partition_fetch_bytes": 4 << 20, "fetch_max_bytes": 32 << 20}  # a megabyte a fetch is 20,000 small events
+OWN = {"allow_auto_create_topics": False}  # else to ask for a topic that was deleted would bring it back, where brokers allow that
 FORMAT = 2  # of records: since Kafka 0.11, and the only one from Kafka 4 on
 
 
@@ -41,6 +44,7 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
     consumer = KafkaConsumer(
         **{
             **FETCH,
+            **OWN,
             **settings,
             "enable_auto_commit": False,
             "auto_offset_reset": "none",  # else an offset that expired would become the end, silently; so it is an error, and a counted gap
@@ -50,11 +54,26 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
         }
     )
     fetcher = getattr(consumer, "_fetcher", None)
-    if not isinstance(fetcher, Fetcher):
+    if not isinstance(fetcher, Fetcher) or not isinstance(getattr(consumer, "_cluster", None), ClusterMetadata):
         consumer.close()
-        raise HookError(_gone("KafkaConsumer._fetcher"))
+        raise HookError(_gone("KafkaConsumer._fetcher or ._cluster"))
     fetcher.PartitionRecords = _PartitionRecords  # the fetcher of this consumer alone
+    consumer._cluster.config["allow_auto_create_topics"] = consumer.config["allow_auto_create_topics"]  # noqa: SLF001 - the library forgets it
     return consumer
+
+
+def heard_id(consumer: KafkaConsumer, topic: str) -> str:
+    """The id under which a consumer has heard of a topic, spelled as librdkafka does; "" where it has not, or the cluster has none.
+
+    Where a topic is created again, it hears of the other id before it reads from the new one, unless both happen during one fetch.
+    """
+    heard = consumer._cluster.topic_id(topic)  # noqa: SLF001 - checked below
+    return base64.b64encode(heard.bytes).decode().rstrip("=") if heard is not None and heard.int else ""
+
+
+def look_again(consumer: KafkaConsumer) -> None:
+    """Let a consumer ask for topics anew, with its next requests."""
+    consumer._cluster.request_update()  # noqa: SLF001 - as above
 
 
 def check_hook() -> None:
@@ -66,6 +85,9 @@ def check_hook() -> None:
     methods = [method for method in vars(Fetcher).values() if inspect.isfunction(method)]
     if not any("PartitionRecords" in method.__code__.co_names for method in methods):
         raise HookError(_gone("Fetcher.PartitionRecords as the fetcher's own"))
+    for name in ("topic_id", "request_update"):
+        if not hasattr(ClusterMetadata, name):
+            raise HookError(_gone(f"ClusterMetadata.{name}"))
     for name in ("_buffer", "_pos"):
         if not hasattr(DefaultRecordBatch, name):
             raise HookError(_gone(f"DefaultRecordBatch.{name}"))

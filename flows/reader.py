@@ -21,7 +21,7 @@ from flows.errors import ConfigError
 from flows.fields import Schema
 from flows.intake import Position, Reading, quiet
 from flows.plan import TopicPlan
-from flows.raw import Packed, raw_consumer
+from flows.raw import Packed, heard_id, look_again, raw_consumer
 from flows.records import Record
 from flows.registry import Away, Refused
 from flows.services import DISCOVER_S, Services
@@ -71,6 +71,11 @@ class Share:
     told: set[str] = field(default_factory=set)  # fields whose type changed to one of no use
     ticked: Mapping[int, Mark] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)  # partition -> Kafka timestamp of the newest batch read
+
+    def next_offset(self, partition: int) -> int:
+        """The offset behind all that was read of a partition, or waits."""
+        waiting = (batch.last_offset + 1 for batch in self.waiting if batch.partition == partition)
+        return max(waiting, default=self.reading.positions[partition].offset)
 
 
 class _NewSchema(Exception):  # noqa: N818 - news, not an error
@@ -227,9 +232,22 @@ class _Reader:
         for tp, fetched in polled.items():
             if tp.topic in self.shares:
                 share = self.shares[tp.topic]
+                if self._is_another(share):
+                    self.consumer.seek(tp, share.next_offset(tp.partition))
+                    continue
                 share.waiting += [record.value for record in fetched]
                 share.stamps[tp.partition] = fetched[-1].timestamp
         return bool(polled)
+
+    def _is_another(self, share: Share) -> bool:
+        """Whether client and discovery have heard of two topics of a name, as it was created again: both look again before more is read."""
+        heard = heard_id(self.consumer, share.reading.topic)
+        if heard in {"", share.topic_id} or not share.topic_id:
+            return False
+        self.services.look_again()
+        look_again(self.consumer)
+        self.discovered_s = float("-inf")
+        return True
 
     def _gathered(self) -> int:
         return sum(batch.count for share in self.shares.values() for batch in share.waiting)
@@ -363,6 +381,8 @@ class _Reader:
 
     def _gap(self, asked: Mapping[TopicPartition, int]) -> None:
         """Offsets that expired before they were read: counted, said, and reading goes on from the earliest there is."""
+        if any(self._is_another(self.shares[tp.topic]) for tp in asked):
+            return
         first, end = self.consumer.beginning_offsets(list(asked)), self.consumer.end_offsets(list(asked))
         for tp, offset in asked.items():
             to = first[tp] if first[tp] > offset else end[tp]

@@ -37,3 +37,8 @@ class Services:
             if self.found is None or time.monotonic() - self.found_s >= DISCOVER_S:
                 self.found, self.found_s = topics.discover(self.admin, self.chosen), time.monotonic()
             return self.found
+
+    def look_again(self) -> None:
+        """Whoever asks for topics next gets them as they are then."""
+        with self.lock:
+            self.found_s = float("-inf")

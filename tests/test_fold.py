@@ -232,6 +232,18 @@ def test_events_whose_slice_is_closed_are_counted_and_the_others_kept() -> None:
     assert [(row["start"], row["events"], row["n"]) for row in finals(turn.rows)] == [(10_000, 2, 7)]
 
 
+def test_a_topic_that_is_created_again_with_old_event_times_finds_its_windows_closed() -> None:
+    #  first life    0 ········ W 10 s
+    #  second life                        1 s: closed before ········ 15 s: in its window ········ W 20 s
+    folded = Fold(1)
+    folded.take([partial(COUNT, [(1_000, 1)], 10_000)])
+    again = folded.take([partial(COUNT, [], NEVER), partial(COUNT, [(1_000, 7)], -4_000), partial(COUNT, [(15_000, 2)], 9_000)])
+    later = folded.take([partial(COUNT, [], 20_000)])
+
+    assert (again.rows, again.closed, later.closed) == ([], 1, 0)
+    assert [(row["start"], row["n"]) for row in finals(later.rows)] == [(10_000, 2)]
+
+
 def test_a_restored_fold_knows_what_is_closed_and_how_far_data_had_come() -> None:
     #  [0 -------)[10 s ------)[20 s ------)
     #            data    promise

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import kafka
 import pytest
 from kafka import TopicPartition
+from kafka.cluster import ClusterMetadata
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
@@ -141,7 +142,13 @@ def test_the_library_is_the_one_that_the_hook_was_written_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", [(Fetcher, "PartitionRecords"), (Fetcher.PartitionRecords, "_unpack_records"), (DefaultRecordBatch, "_buffer")]
+    "gone",
+    [
+        (Fetcher, "PartitionRecords"),
+        (Fetcher.PartitionRecords, "_unpack_records"),
+        (DefaultRecordBatch, "_buffer"),
+        (ClusterMetadata, "topic_id"),
+    ],
 )
 def test_where_the_hook_is_gone_a_consumer_is_refused_in_one_clear_line(gone: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(*gone)

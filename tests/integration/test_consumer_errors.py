@@ -6,10 +6,21 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import kafka
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AclBinding, AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
+from flows.connection import connection
+from flows.raw import raw_consumer
 from flows.reader import RETRY_REFUSED_S
 from flows.services import DISCOVER_S
 from infra import embedded
@@ -22,10 +33,11 @@ pytestmark = pytest.mark.timeout(600)  # several starts each, on a machine that 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with access rules: all is allowed where no rule stands."""
+    """A cluster with access rules: all is allowed where no rule stands. And, as most do, it creates topics that clients ask for."""
     rules = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
+        "auto.create.topics.enable": "true",
     }
     with embedded.cluster(home=tmp_path_factory.mktemp("guarded"), more=rules) as started:
         yield started
@@ -124,3 +136,16 @@ def test_a_topic_that_is_deleted_is_told_and_the_others_go_on(cluster: Cluster, 
         until(lambda: len(finals(cluster, "kpi.del.stays.1s")) == 3, 120, child)
         assert flow.end(child) == 0
     assert "Traceback" not in flow.log
+
+
+def test_to_read_a_topic_that_is_gone_does_not_bring_it_back(guarded: Cluster) -> None:
+    """Brokers may create what somebody asks for; most do."""
+    consumer = raw_consumer(connection(guarded.environ).kafka_python())
+    try:
+        consumer.assign([kafka.TopicPartition("acl.nobodys", 0)])
+        consumer.seek(kafka.TopicPartition("acl.nobodys", 0), 0)
+        for _ in range(20):
+            consumer.poll(timeout_ms=100)
+    finally:
+        consumer.close(autocommit=False)
+    assert "acl.nobodys" not in AdminClient({"bootstrap.servers": guarded.bootstrap}).list_topics(timeout=10).topics

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -158,3 +159,23 @@ def test_what_waits_in_a_paused_partition_is_not_late_by_a_promise_of_its_own(cl
         topic.send([click(now_ms())], 1)
         until(lambda: one.position(topic.name, 0).fates, 60)
         assert one.position(topic.name, 0).fates == {"folded": 1}
+
+
+def test_a_topic_that_is_created_again_between_two_looks_is_read_once(cluster: Cluster) -> None:
+    """Kafka is asked for topics every 5 s; until then a consumer would go on in the new topic where it was in the old one."""
+    topic = Topic(cluster, "readers.again", partitions=1)
+    topic.send([click(T0_MS)])
+    with life(cluster, topic.name) as one:
+        until(lambda: one.pop() == [T0_MS], 60)
+        services = one.readers[0].source.services
+        with services.lock:
+            services.found_s = time.monotonic() + 3_600  # nobody looks
+        topic.admin.delete_topics([topic.name])[topic.name].result(10)
+        until(lambda: topic.name not in topic.admin.list_topics(timeout=10).topics, 60)
+        Topic(cluster, topic.name, partitions=1).send([click(T0_MS + n) for n in (1, 2, 3)])
+        time.sleep(6)
+        one.pop()
+        services.found_s = 0.0
+        until(lambda: {T0_MS + n for n in range(4)} <= set(one.pop()), 60)
+        time.sleep(2)
+        assert one.pop() == [T0_MS + n for n in range(4)]
