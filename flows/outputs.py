@@ -3,6 +3,7 @@
 Here alone the flow waits for registry and cluster: a plan that has left this module needs neither again.
 """
 
+import logging
 import threading
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -19,6 +20,7 @@ from flows.plan import Output, TopicPlan, plan
 from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
 from flows.registry import Registry
 
+LOG = logging.getLogger(__name__)
 PARTITIONS = 4  # of a KPI topic: a reader of charts is one process
 
 
@@ -68,6 +70,7 @@ class Planner:
                 ids.add(new)
             if made is None or ids != set(made.version):
                 self._plans[topic] = self._ready(self._planned(topic, ids))
+                _say(made, self._plans[topic])
             self._met.pop(topic, None)
             return self._plans[topic]
 
@@ -106,3 +109,10 @@ class Planner:
             key, value = schemas(made, window)
             outputs.append(Output(name, self._registry.register(f"{name}-key", key), self._registry.register(f"{name}-value", value)))
         return replace(made, outputs=tuple(outputs))
+
+
+def _say(before: TopicPlan | None, made: TopicPlan) -> None:
+    """One line where a new version changes what event time is: people should declare it."""
+    if before is not None and before.version and before.time != made.time:
+        now = made.time or "Kafka's timestamp"
+        LOG.warning("%s: event time is %s from now on, and was %s: declare `time`", made.topic, now, before.time or "Kafka's timestamp")

@@ -223,6 +223,17 @@ def test_a_time_field_that_is_added_does_not_make_older_messages_timeless() -> N
     assert planned("", new).time == "event_time"
 
 
+def test_without_a_declared_time_the_field_depends_on_the_versions_met_so_far() -> None:
+    #  met first   then     event time of what is read
+    #  2           1        event_time, then at
+    #  1           2        at, then at
+    one, two = schema({"at": MILLIS}, 1), schema({"at": MILLIS, "event_time": MILLIS}, 2)
+
+    assert [planned("", two).time, planned("", two, one).time] == ["event_time", "at"]
+    assert [planned("", one).time, planned("", one, two).time] == ["at", "at"]
+    assert [planned("time = 'at'", two).time, planned("time = 'at'", two, one).time] == ["at", "at"], "declared"
+
+
 @given(st.lists(st.integers(1, 10**7), min_size=1, max_size=5))
 def test_every_window_is_made_of_whole_slices_and_no_longer_slice_would_do(sizes_ms: list[int]) -> None:
     made = planned(f"windows = {[f'{size_ms}ms' for size_ms in sizes_ms]}", ORDERS)

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import fastavro
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
@@ -23,7 +24,7 @@ from flows.services import Services
 from flows.slices import Events
 from flows.source import READERS, KafkaSource, Reader
 from infra.embedded import Cluster
-from tests.integration.running import CLICK, T0_MS, Topic, click, now_ms, until
+from tests.integration.running import CLICK, T0_MS, Topic, asked, click, now_ms, until
 
 
 @dataclass
@@ -179,3 +180,23 @@ def test_a_topic_that_is_created_again_between_two_looks_is_read_once(cluster: C
         until(lambda: {T0_MS + n for n in range(4)} <= set(one.pop()), 60)
         time.sleep(2)
         assert one.pop() == [T0_MS + n for n in range(4)]
+
+
+def test_an_event_time_that_changes_with_a_version_is_said(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """Two versions, of which the newest is met first."""
+    fields: Any = CLICK["fields"]
+    event_time, *others = fields
+    at = {**event_time, "name": "at"}
+    older = {**CLICK, "name": "Timed", "fields": [at, *others]}
+    newer = {**older, "fields": [at, {**event_time, "default": 0}, *others]}
+    topic = Topic(cluster, "readers.times", partitions=1, schema=older)
+    old_id, topic.parsed = topic.schema_id, fastavro.parse_schema(newer)
+    topic.schema_id = asked(lambda: Registry(cluster.registry_url).register(f"{topic.name}-value", json.dumps(newer)))
+    event = {**click(T0_MS + 1), "at": T0_MS + 2}
+    topic.send([event])
+    with life(cluster, topic.name) as one:
+        until(lambda: one.pop() == [T0_MS + 1], 60)
+        topic.parsed, topic.schema_id = fastavro.parse_schema(older), old_id
+        topic.send([event])
+        until(lambda: one.pop() == [T0_MS + 1, T0_MS + 2], 60)
+    assert f"{topic.name}: event time is at from now on, and was event_time: declare `time`" in caplog.text
