@@ -143,6 +143,7 @@ class _Reader:
             if gone.topic_id:  # it may come back as it was, as after a right was taken away: then it goes on, and is not read twice
                 self.resumed[name] = (gone.topic_id, gone.partitions, gone.reading.positions)
             self.services.reached_ms.pop(name, None)
+            self.services.forbidden.pop(name, None)
             # A topic of the same name and partitions would be read on from where the old one was.
             self.consumer.assign([tp for tp in self.consumer.assignment() if tp.topic != name])
         for name, (topic_id, partitions) in found.items():
@@ -348,7 +349,7 @@ class _Reader:
         now_s, clock_ms = time.monotonic(), self.services.clock_ms()
         for share in self.shares.values():
             reading = share.reading
-            if share.refused or share.waiting or share.retry_s > now_s or not reading.positions:
+            if share.refused or share.waiting or share.retry_s > now_s or not reading.positions or self._is_another(share):
                 continue
             try:
                 plan = self.services.planner.plan(reading.topic)
