@@ -24,6 +24,7 @@ from flows.batches import Fault, RawBatch, RecordError
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
 FETCH = {"max_partition_fetch_bytes": 4 << 20, "fetch_max_bytes": 32 << 20}  # a megabyte a fetch is 20,000 small events
+RECONNECT = {"reconnect_backoff_max_ms": 1_000}  # of 30 s: an outage would end so much later
 FORMAT = 2  # of records: since Kafka 0.11, and the only one from Kafka 4 on
 
 
@@ -41,6 +42,7 @@ def raw_consumer(settings: Mapping[str, object]) -> KafkaConsumer:
     consumer = KafkaConsumer(
         **{
             **FETCH,
+            **RECONNECT,
             **settings,
             "enable_auto_commit": False,
             "auto_offset_reset": "none",  # else an offset that expired would become the end, silently; so it is an error, and a counted gap

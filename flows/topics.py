@@ -37,7 +37,7 @@ def administrator(settings: Mapping[str, str]) -> AdminClient:
             raise KafkaException(error)  # out of poll()
 
     own: dict[str, Any] = {"log_level": 0, "error_cb": refused}
-    return AdminClient({**settings, **own})
+    return AdminClient({"reconnect.backoff.max.ms": 1_000, **settings, **own})  # of 10 s: an outage would end so much later
 
 
 def choose(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
