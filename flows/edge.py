@@ -79,8 +79,6 @@ class Edge:
     def _notice(self, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - librdkafka's own errors are named so
             self.refusal = error
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
-            self.outage.failed(self.transactional_id, "no broker can be reached")  # until the next commit, or delivery, that works
 
     def marker(self) -> Marker | None:
         """What was committed last under this transactional id. Raises KafkaException: try again.

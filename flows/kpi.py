@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import prometheus_client
 from bytewax.dataflow import Dataflow
@@ -30,7 +30,7 @@ from flows.registry import Registry
 from flows.services import Services
 from flows.sink import KafkaSink
 from flows.source import KafkaSource
-from flows.stop import Stop, leave
+from flows.stop import AWAY, Stop, leave
 from flows.topology import kpi_flow
 
 LOG = logging.getLogger("kpi")
@@ -81,7 +81,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
     stopping = _stop_on_signals(durable=directory is not None)
     _metrics(environ)
     outage = Outage(where.librdkafka()["bootstrap.servers"])
-    watch(outage, stopping, durable=directory is not None)
+    watch(outage, stopping, partial(topics.trouble, admin), partial(_leave_without_kafka, durable=directory is not None))
     _hush(outage)
     if directory is None:
         LOG.warning("no recovery directory (-r; make flow has one): at-least-once, not exactly-once; each start reads from `start` again")
@@ -145,6 +145,11 @@ def _stop_on_signals(*, durable: bool) -> threading.Event:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
     return stopping
+
+
+def _leave_without_kafka(why: str, *, durable: bool) -> NoReturn:
+    rest = "what it has not got waits in the recovery directory" if durable else "the next start reads from `start` again"
+    leave(Stop(AWAY, f"kpi: {why}; {rest}"))
 
 
 def _hush(outage: Outage) -> None:

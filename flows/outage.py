@@ -1,7 +1,7 @@
 """Kafka away, said once, and once that it is back. In: what the flow's clients meet. Out: two lines, and an end that does not wait for it.
 
     readers, sink parts ──► failed, worked ──► watch ──► "Kafka … has not answered since …"
-                                                 └── asked to end ──► the process is left
+                                                 └── asked to end ──► asks Kafka itself ──► the process is left
 
 Leaving is no loss: what Kafka has not got is in the recovery directory, as after a kill.
 """
@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from flows.stop import AWAY, Stop, leave
-
 LOG = logging.getLogger(__name__)
 
-PATIENCE_S = 3.0  # a broker that starts, or hands over, takes a second or two
-LAST_S = 2.0  # after SIGTERM, for a last snapshot without Kafka
-TURN_S = 0.1
+PATIENCE_S = 5.0  # a broker that starts, or hands over, takes a few seconds
+LAST_S = 3.0  # after SIGTERM, for a last snapshot without Kafka
+TURN_S = 0.2
 HOLD_S, SPELL_S, AGAIN_S = 15.0, 45.0, 60.0  # an outage is known after 10 s; kafka-python tries at least every 36 s
 
 
@@ -29,7 +27,7 @@ class Outage:
         self.address, self._clock = address, clock
         self._lock = threading.Lock()
         self._failing: dict[str, tuple[float, str]] = {}  # who -> (since when, why)
-        self.since_s: float | None = None  # of the outage that was told
+        self._told_s: float | None = None  # when the outage that was told of began
 
     def failed(self, who: str, why: str, since_s: float | None = None) -> None:
         """A try, begun at `since_s`, has met no Kafka, and there will be another."""
@@ -41,36 +39,42 @@ class Outage:
         with self._lock:
             self._failing.pop(who, None)
 
-    @property
-    def doubtful(self) -> bool:
-        """Whether somebody waits for Kafka at this moment."""
-        return bool(self._failing)
+    def lasts_s(self) -> float:
+        """For how long somebody has been waiting for Kafka; 0 when nobody is."""
+        with self._lock:
+            return self._clock() - min(self._failing.values())[0] if self._failing else 0.0
 
     def turn(self) -> None:
         """Tell what has changed."""
         with self._lock:
             since_s, why = min(self._failing.values(), default=(None, ""))
-        if since_s is not None and self.since_s is None and self._clock() - since_s >= PATIENCE_S:
-            self.since_s = since_s
+        if since_s is not None and self._told_s is None and self._clock() - since_s >= PATIENCE_S:
+            self._told_s = since_s
             at = time.strftime("%H:%M:%S", time.localtime(time.time() - (self._clock() - since_s)))
             LOG.warning("Kafka %s has not answered since %s (%s); trying until it does", self.address, at, why)
-        elif since_s is None and self.since_s is not None:
-            LOG.warning("Kafka %s answers again, after %.0f s", self.address, self._clock() - self.since_s)
-            self.since_s = None
+        elif since_s is None and self._told_s is not None:
+            LOG.warning("Kafka %s answers again, after %.0f s", self.address, self._clock() - self._told_s)
+            self._told_s = None
 
 
-def watch(outage: Outage, stopping: threading.Event, *, durable: bool, end: Callable[[Stop], NoReturn] = leave) -> None:
-    """Tell of outages, in a thread of its own, for as long as the process lives. One that is asked to end does not wait for Kafka."""
-    rest = "what it has not got waits in the recovery directory" if durable else "the next start reads from `start` again"
+def watch(outage: Outage, stopping: threading.Event, ask: Callable[[], str], end: Callable[[str], NoReturn]) -> None:
+    """Tell of outages, in a thread of its own, for as long as the process lives. One that is asked to end does not wait for Kafka.
+
+    `ask`: why Kafka does not answer, "" when it does. `end` ends the process.
+    """
 
     def run() -> None:
         while not stopping.wait(TURN_S):
             outage.turn()
         asked_s = time.monotonic()
-        while outage.since_s is None or time.monotonic() - asked_s < LAST_S:
+        while min(outage.lasts_s(), time.monotonic() - asked_s) < LAST_S:
+            begin_s = time.monotonic()
+            if why := ask():
+                outage.failed("end", why, begin_s)
+            else:
+                outage.worked("end")
             time.sleep(TURN_S)
-            outage.turn()
-        end(Stop(AWAY, f"kpi: ended without Kafka; {rest}"))
+        end("ended without Kafka")
 
     threading.Thread(target=run, name="watch", daemon=True).start()
 
@@ -89,6 +93,6 @@ class Hushed(logging.Handler):
         if now_s - self._last_s > SPELL_S:
             self._first_s = now_s
         self._last_s = now_s
-        if now_s - self._first_s >= HOLD_S and now_s - self._said_s >= AGAIN_S and not self._outage.doubtful:
+        if now_s - self._first_s >= HOLD_S and now_s - self._said_s >= AGAIN_S and not self._outage.lasts_s():
             self._said_s = now_s
             LOG.warning("the client that reads events: %s", record.getMessage())

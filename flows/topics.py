@@ -40,6 +40,15 @@ def administrator(settings: Mapping[str, str]) -> AdminClient:
     return AdminClient({"reconnect.backoff.max.ms": 1_000, **settings, **own})  # of 10 s: an outage would end so much later
 
 
+def trouble(admin: AdminClient, timeout_s: float = 2.0) -> str:
+    """Why no broker answers now; "" when one does."""
+    try:
+        admin.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return ""
+
+
 def choose(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
     """Whether a topic is read: the whole name matches one of `include`, none of `exclude`, and the topic is nobody's own.
 
