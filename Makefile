@@ -57,7 +57,7 @@ lock: $(stamp) ## make requirements.lock and the broker's jgo.lock.toml anew
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
 	@cd infra/embedded && $(CURDIR)/$(bin)/jgo --resolver python lock
 
-clean: ## remove .venv and everything else that the targets made
+clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
 	@rm -rf .venv .demo .chaos .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(stamp):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from flows.delivery import WAIT_S
+from flows.outage import Outage
 from flows.records import PROGRESS, Record
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +27,11 @@ DEFAULTS = {
     "retry.backoff.max.ms": 500,
     "transaction.timeout.ms": TIMEOUT_MS,
 }
-RECONNECT = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 500}
+CLIENT = {
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 500,
+    "log_level": 2,  # else each failed connection is a line, 17 a second while Kafka is away; `outage` says it in one
+}
 PROGRESS_SETTINGS = {"cleanup.policy": "compact", "segment.bytes": "1048576"}  # of the topic: markers never expire
 
 
@@ -49,8 +54,9 @@ class Edge:
     The transactional id is flow id and sink part: stable, never a process or a worker.
     """
 
-    def __init__(self, settings: Mapping[str, object], flow_id: str, part: int) -> None:
-        self._settings = {**RECONNECT, **settings}
+    def __init__(self, settings: Mapping[str, object], flow_id: str, part: int, outage: Outage | None = None) -> None:
+        self._settings = {**CLIENT, **settings}
+        self.outage = outage or Outage()
         self._flow_id, self.part = flow_id, part
         self.transactional_id = f"{flow_id}-{part}"
         self.timeout_s = float(str(self._settings.get("transaction.timeout.ms", TIMEOUT_MS))) / 1000
@@ -79,8 +85,20 @@ class Edge:
 
         Read up to the high watermark, not the last stable offset: an open transaction (of another flow in this partition) would hide it.
         """
+        low, end = self._ends("read_uncommitted")
+        return self._newest(low, end)
+
+    def glance(self) -> tuple[Marker | None, bool]:
+        """The marker as far as it can be read at once, and whether no open transaction may hide a newer one. Raises KafkaException."""
+        _, end = self._ends("read_uncommitted")
+        low, stable = self._ends("read_committed")  # asked later: what it reaches is decided, and so is all before
+        return self._newest(low, min(stable, end)), stable >= end
+
+    def _ends(self, isolation: str) -> tuple[int, int]:
         where = TopicPartition(PROGRESS, self.part)
-        low, end = self._consumer({"isolation.level": "read_uncommitted"}).get_watermark_offsets(where, CONNECT_S)
+        return self._consumer({"isolation.level": isolation}).get_watermark_offsets(where, CONNECT_S)
+
+    def _newest(self, low: int, end: int) -> Marker | None:
         consumer = self._consumer(
             {
                 "isolation.level": "read_committed",

@@ -9,24 +9,28 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import prometheus_client
 from bytewax.dataflow import Dataflow
 
 from flows import recovery, topics
-from flows.connection import connection
-from flows.declaration import read_declaration
+from flows.connection import Connection, connection
+from flows.declaration import Declaration, read_declaration
+from flows.edge import Edge
 from flows.errors import ConfigError
+from flows.outage import Hushed, Outage, watch
 from flows.outputs import Planner
 from flows.plan import fingerprint
 from flows.registry import Registry
 from flows.services import Services
 from flows.sink import KafkaSink
 from flows.source import KafkaSource
-from flows.stop import Stop, leave
+from flows.stop import AWAY, Stop, leave
 from flows.topology import kpi_flow
 
 LOG = logging.getLogger("kpi")
@@ -38,7 +42,6 @@ HELD: list[TextIO] = []  # locks live as long as the process
 def flow() -> Dataflow:
     """The dataflow as the environment and the command line of bytewax.run describe it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of every task of 0.1 s
     for requests in ("httpx", "httpx2"):
         logging.getLogger(requests).setLevel(logging.WARNING)
     try:
@@ -49,31 +52,54 @@ def flow() -> Dataflow:
         leave(stop)
 
 
-def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the environment and kpi.toml say."""
+
+    declaration: Declaration
+    chosen: Callable[[str], bool]
+    where: Connection
+    flow_id: str
+
+
+def wanted(environ: Mapping[str, str]) -> Wanted:
+    """Everything that can be judged without a server. Raises ConfigError."""
     declaration = read_declaration(environ)
     chosen = topics.choose(declaration.defaults.topics.include, declaration.defaults.topics.exclude)
     where = connection(environ)
-    flow_id = environ.get("KPI_FLOW_ID", "kpi")
+    where.kafka_python()
+    _metrics_port(environ)
+    return Wanted(declaration, chosen, where, environ.get("KPI_FLOW_ID", "kpi"))
+
+
+def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
+    want = wanted(environ)
+    declaration, where = want.declaration, want.where
     admin = topics.administrator(where.librdkafka())
     registry = Registry(*where.registry())
     planner = Planner(declaration, registry, admin, SINK_PARTS)
     stopping = _stop_on_signals(durable=directory is not None)
     _metrics(environ)
+    outage = Outage(where.librdkafka()["bootstrap.servers"])
+    watch(outage, stopping, partial(topics.trouble, admin), partial(_leave_without_kafka, durable=directory is not None))
+    _hush(outage)
     if directory is None:
         LOG.warning("no recovery directory (-r; make flow has one): at-least-once, not exactly-once; each start reads from `start` again")
     else:
         LOG.info("exactly-once, recovery directory %s", directory)
     LOG.info("Kafka %s, registry %s", where.librdkafka()["bootstrap.servers"], where.registry()[0])
-    _wait_for_cluster(planner, stopping)
+    _wait_for_cluster(planner, stopping, outage)
     source = KafkaSource(
-        Services(where.kafka_python(), admin, registry, planner, chosen),
+        Services(where.kafka_python(), admin, registry, planner, want.chosen, outage=outage),
         SINK_PARTS,
         durable=directory is not None,
         fingerprint=fingerprint(declaration),
         stopping=stopping,
         ticks=_given(environ).snapshot_interval == 0,
     )
-    return kpi_flow(source, KafkaSink(where.librdkafka(), flow_id, durable=directory is not None, parts=SINK_PARTS), SINK_PARTS)
+    edge = partial(Edge, outage=outage)
+    sink = KafkaSink(where.librdkafka(), want.flow_id, durable=directory is not None, parts=SINK_PARTS, edge=edge)
+    return kpi_flow(source, sink, SINK_PARTS)
 
 
 def _given(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -112,7 +138,7 @@ def _stop_on_signals(*, durable: bool) -> threading.Event:
     def stop(signal_number: int, _: object) -> None:
         if stopping.is_set():  # the second time: at once
             leave(Stop(128 + signal_number, "kpi: left at once; with a recovery directory the next start goes on from the last snapshot"))
-        LOG.info("%s: ending%s", signal.Signals(signal_number).name, " with a snapshot" if durable else "")
+        LOG.info("asked to end: %s", "a last snapshot, and out" if durable else "out")
         stopping.set()
 
     if threading.current_thread() is threading.main_thread():
@@ -121,31 +147,52 @@ def _stop_on_signals(*, durable: bool) -> threading.Event:
     return stopping
 
 
+def _leave_without_kafka(why: str, *, durable: bool) -> NoReturn:
+    rest = "what it has not got waits in the recovery directory" if durable else "the next start reads from `start` again"
+    leave(Stop(AWAY, f"kpi: {why}; {rest}"))
+
+
+def _hush(outage: Outage) -> None:
+    kafka = logging.getLogger("kafka")
+    kafka.setLevel(logging.ERROR)  # it warns of every task of 0.1 s
+    kafka.propagate = False
+    kafka.addHandler(Hushed(outage))
+
+
+def _metrics_port(environ: Mapping[str, str]) -> int | None:
+    port = environ.get("KPI_METRICS_PORT") or ""
+    if port and not (port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a port from 0 to 65535")
+    return int(port) if port else None
+
+
 def _metrics(environ: Mapping[str, str]) -> None:
     """The metrics page; each process of several has its own, at the port and its process id."""
-    port = environ.get("KPI_METRICS_PORT")
-    if not port:
+    port = _metrics_port(environ)
+    if port is None:
         return
     try:
-        prometheus_client.start_http_server(int(port) + _given(environ).process_id, environ.get("KPI_METRICS_HOST", "127.0.0.1"))
-    except (ValueError, OverflowError, OSError) as error:
+        prometheus_client.start_http_server(port + _given(environ).process_id, environ.get("KPI_METRICS_HOST", "127.0.0.1"))
+    except (OverflowError, OSError) as error:
         raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a free port ({error})") from None
 
 
-def _wait_for_cluster(planner: Planner, stopping: threading.Event) -> None:
+def _wait_for_cluster(planner: Planner, stopping: threading.Event, outage: Outage) -> None:
     """Until the flow's own topics exist. A cluster that is away is waited for, in a thread: the client's calls last for seconds."""
     outcome: list[Exception | None] = []
 
     def ask() -> None:
         while True:
+            begin_s = time.monotonic()
             try:
                 planner.ensure_own_topics()
             except topics.Unreachable as error:
-                LOG.warning("Kafka does not answer, trying again: %s", error)
+                outage.failed("start", str(error), begin_s)
                 time.sleep(RETRY_S)
             except Exception as error:  # noqa: BLE001 - raised again below
                 return outcome.append(error)
             else:
+                outage.worked("start")
                 return outcome.append(None)
 
     threading.Thread(target=ask, name="wait-for-cluster", daemon=True).start()

@@ -26,7 +26,10 @@ from flows.batches import Fault, RawBatch, RecordError
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
 FETCH = {"max_partition_fetch_bytes": 4 << 20, "fetch_max_bytes": 32 << 20}  # a megabyte a fetch is 20,000 small events
-OWN = {"allow_auto_create_topics": False}  # else to ask for a topic that was deleted would bring it back, where brokers allow that
+OWN = {
+    "allow_auto_create_topics": False,  # else to ask for a topic that was deleted would bring it back, where brokers allow that
+    "reconnect_backoff_max_ms": 1_000,  # of 30 s: an outage would end so much later
+}
 FORMAT = 2  # of records: since Kafka 0.11, and the only one from Kafka 4 on
 
 

@@ -110,7 +110,7 @@ def read_topics(duty: Duty, services: Services, put: Callable[[Emission], None],
 
 class _Reader:
     def __init__(self, duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
-        self.duty, self.resumed = duty, dict(duty.resumed)
+        self.duty, self.resumed, self.name = duty, dict(duty.resumed), f"reader-{duty.number:02}"
         self.services, self.put, self.ends = services, put, ends
         for topic, ids in duty.versions.items():
             services.planner.remember(topic, ids)
@@ -130,8 +130,10 @@ class _Reader:
                 self.tick_s = now_s
                 self._tick()
         except (topics.Unreachable, KafkaError) as error:
-            LOG.warning("reader-%02d: Kafka does not answer, trying again: %s", self.duty.number, error)
+            self.services.outage.failed(self.name, str(error), now_s)
             time.sleep(RETRY_S)
+        else:
+            self.services.outage.worked(self.name)
 
     def _discover(self) -> None:
         """Take up new topics and partitions, drop those that are gone; a topic created again (another id) begins anew."""

@@ -4,11 +4,14 @@ The way on when recovery directory, markers and declaration do not belong togeth
 aside, and each marker is followed by one that says "nothing was committed yet", which no directory from before can belong to.
 """
 
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 from confluent_kafka import KafkaException
 
@@ -17,13 +20,17 @@ from flows.connection import connection
 from flows.edge import PROGRESS_SETTINGS, Edge, Marker
 from flows.kpi import SINK_PARTS
 from flows.records import PROGRESS
-from flows.stop import AWAY, Stop
+from flows.stop import AWAY, FENCED, Stop, leave
 from flows.transactions import Transactions
 
 
 def reset(directory: Path, environ: Mapping[str, str], *, sure: bool) -> int:
-    """Say what will be done, ask unless `sure`, do it: 0; 1 when it is not wanted. Raises ConfigError; Stop when a flow runs here."""
+    """Say what will be done, ask unless `sure`, do it: 0; 1 when it is not wanted. Raises ConfigError; Stop when a flow runs here.
+
+    Ctrl-C until then ends it at once with 130, later not before the end: done by half, the flow could not start.
+    """
     settings, flow_id = connection(environ).librdkafka(), environ.get("KPI_FLOW_ID", "kpi")
+    _stop_at_once()
     with ExitStack() as held:
         if directory.is_dir():
             held.enter_context(recovery.lock_all(directory))
@@ -32,6 +39,7 @@ def reset(directory: Path, environ: Mapping[str, str], *, sure: bool) -> int:
         if not sure and not _agreed():
             _say(["nothing was done; to go on without being asked: make reset YES=1"])
             return 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for edge in edges:
             Transactions(edge).commit([], Marker(uuid.uuid4().hex, 0, "", "reset"))
         if directory.is_dir():
@@ -52,7 +60,7 @@ def plan(directory: Path, flow_id: str, markers: Mapping[str, Marker | None]) ->
     moved = f"move {directory} to {aside_of(directory)}" if directory.is_dir() else f"(there is no {directory} to move aside)"
     return [
         f"this makes the flow {flow_id} begin anew. It will:",
-        "  - end a flow with this KPI_FLOW_ID that still runs anywhere: it leaves with the exit code of FENCED",
+        f"  - end a flow with this KPI_FLOW_ID that still runs anywhere: it leaves, as one that was replaced (exit code {FENCED})",
         *(f"  - reset the marker of {name}: {_told(marker)}" for name, marker in markers.items()),
         f"  - {moved}",
         "The next start reads every topic from `start` again, and publishes every final row of what the topics still hold once more, under",
@@ -69,7 +77,7 @@ def aside_of(directory: Path) -> Path:
 
 
 def _told(marker: Marker | None) -> str:
-    return "there is none" if marker is None else f"committed up to sequence {marker.sequence}, lineage {marker.lineage}"
+    return "there is none" if marker is None else f"it has written up to batch {marker.sequence}"
 
 
 def _markers(settings: Mapping[str, str], edges: list[Edge]) -> dict[str, Marker | None]:
@@ -79,6 +87,16 @@ def _markers(settings: Mapping[str, str], edges: list[Edge]) -> dict[str, Marker
         return {edge.transactional_id: edge.marker() for edge in edges}
     except (topics.Unreachable, KafkaException) as error:
         raise Stop(AWAY, f"kpi: Kafka does not answer ({error}); nothing was done") from None
+
+
+def _stop_at_once() -> None:
+    """On Ctrl-C. Python's own handler waits for Enter here, as polars has put one before it after which reading is taken up again."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        leave(Stop(128 + number, "\nreset: nothing was changed"))
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
 
 
 def _agreed() -> bool:

@@ -1,4 +1,4 @@
-"""A Bytewax flow that produces the demo events: `python -m bytewax.run flows.simulate`. In: a clock, SIM_* settings. Out: three topics.
+"""A Bytewax flow that produces the demo events: `python -m flows.simulate`. In: a clock, SIM_* settings. Out: three topics.
 
 - `SIM_RATE` (300): events/s over all topics, on the average of a day
 - `SIM_DISORDER_MS` (2000): an event arrives up to this long after its event time
@@ -9,13 +9,15 @@
 - `SIM_BACKFILL` (120): seconds of history to begin with, so that charts have points at once
 """
 
+import argparse
 import functools
 import logging
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivery
 
@@ -34,7 +37,7 @@ from flows.errors import ConfigError
 from flows.fields import SchemaError
 from flows.registry import Away, Registry
 
-LOG = logging.getLogger(__name__)
+LOG = logging.getLogger("flows.simulate")  # also as a program
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 PARTITIONS = 4
@@ -171,6 +174,11 @@ def _delivered(error: KafkaError | None, message: Delivery) -> None:
         raise KafkaException(error, f"{message.topic()}: a message was not delivered")  # out of poll() or flush()
 
 
+def _tell(error: KafkaError) -> None:
+    if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's own errors are named so
+        LOG.warning("Kafka does not answer; messages wait until it does")
+
+
 class ProducerSink(DynamicSink[Batch]):
     """One idempotent producer a worker."""
 
@@ -182,7 +190,8 @@ class ProducerSink(DynamicSink[Batch]):
         """The worker's producer."""
         # Idempotence keeps the order of a partition through retries; callbacks for failures alone halve the cost of a message.
         own = {"enable.idempotence": True, "linger.ms": 20, "compression.type": "lz4", "delivery.report.only.error": True}
-        return ProducerPart(Producer({**own, **self._where.librdkafka()}), self._stop)
+        quiet = {"log_level": 2, "error_cb": _tell}  # else each failed connection is a line
+        return ProducerPart(Producer({**own, **quiet, **self._where.librdkafka()}), self._stop)
 
 
 def demo_flow(source: DemoSource, sink: ProducerSink) -> Dataflow:
@@ -239,3 +248,20 @@ class Waiting:
                     LOG.warning("waiting: %s", said)
             if self._stop.wait(self._pause_s):
                 raise SystemExit(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow until SIGTERM, Ctrl-C, or the end of SIM_SECONDS; 2 for unknown arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        sys.stderr.write(f"simulate: unknown: {' '.join(unknown)}; --help says what there is\n")
+        return 2
+    cli_main(flow())  # type: ignore[no-untyped-call]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

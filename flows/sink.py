@@ -80,8 +80,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
         self._pending, self._open = list(pending), list[Record]()
         with self._stopping():
-            self._transactions = Transactions(edge)
-            self._check(fresh=state is None)
+            self._transactions = Transactions(edge, admit=partial(self._check, fresh=state is None))
             self._claim()
 
     def write_batch(self, values: list[Item]) -> None:
@@ -109,23 +108,29 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
     def _last(self) -> tuple[int, str]:
         return self._pending[-1][:2] if self._pending else self._committed
 
-    def _check(self, *, fresh: bool) -> None:
+    def _check(self, marker: Marker | None, *, fresh: bool) -> None:
         """The marker must be one that this state knows: the last committed or a pending one, computed by the same life. Raises Stop."""
-        marker = self._transactions.marker
         known = [self._committed, *(closed[:2] for closed in self._pending)]
+        sequence, _ = self._last()
         if marker is None:
-            wrong = self._committed[0] > 0 and "rows were committed, but their marker is lost with the topic that held it"
+            wrong = self._committed[0] > 0 and "its rows were committed, but their marker is lost with the topic that held it"
         elif fresh:
-            wrong = marker.sequence > 0 and f"rows were committed up to {marker}, but the directory is empty: lost or replaced"
+            wrong = (
+                marker.sequence > 0
+                and f"Kafka has rows under this id, up to batch {marker.sequence}, but the directory is empty: lost or replaced"
+            )
         elif marker.lineage != self._lineage:
-            wrong = f"{marker} is not of the lineage {self._lineage}: another directory, or two flows share an id"
+            wrong = f"what Kafka has under this id, up to batch {marker.sequence}, was written from another directory"
         else:
-            wrong = (marker.sequence, marker.run) not in known and f"{marker} is none of {known}: an older or a diverged directory"
+            wrong = (marker.sequence, marker.run) not in known and (
+                f"Kafka has batch {marker.sequence}, the directory knows of batch {sequence}: an older or a diverged directory"
+            )
         if wrong:
             raise Stop(
                 MISMATCH,
-                f"{self._edge.transactional_id}: marker and recovery directory do not belong together: {wrong}; "
-                f"bring back the one that does, or begin anew: {BEGIN_ANEW}",
+                f"{self._edge.transactional_id}: the recovery directory does not belong to what Kafka has: {wrong}. Nothing was written. "
+                "Bring back the right directory; or, where another flow uses this KPI_FLOW_ID, give this one its own; "
+                f"or begin anew: {BEGIN_ANEW}",
             )
 
     def _claim(self) -> None:

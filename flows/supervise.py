@@ -8,6 +8,7 @@ tried again: the line was said, and the exit code is passed on.
 """
 
 import argparse
+import logging
 import os
 import random
 import selectors
@@ -22,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from flows import recovery, reset
+from flows import kpi, recovery, reset
 from flows.errors import ConfigError
-from flows.stop import AWAY, FENCED, FULL, LOCKED, MISMATCH, REFUSED, Stop
+from flows.stop import AWAY, BEGIN_ANEW, FENCED, FULL, LOCKED, MISMATCH, REFUSED, Stop
 
 DIRECTORY = ".kpi/recovery"
 KILL_S = 10.0
@@ -33,7 +34,12 @@ KEEP_BYTES = 8_192
 DISK_FULL = "database or disk is full"  # SQLite's words, at the end of the engine's panic
 MOST = 64  # threads, or processes
 PORTS = range(20_000, 32_000)  # below the system's own: else a client's connection may be given one of them
-FINAL = {FENCED: "FENCED", LOCKED: "LOCKED", MISMATCH: "MISMATCH", REFUSED: "REFUSED"}
+FINAL = {
+    FENCED: "another flow with its KPI_FLOW_ID has taken over; run one of them, or give each an id of its own",
+    LOCKED: "another flow uses its recovery directory; stop that one, or give this one its own",
+    MISMATCH: f"its recovery directory belongs to something else; bring back what belongs to it, or begin anew: {BEGIN_ANEW}",
+    REFUSED: "Kafka or the registry refuses it; correct the setting or the right that the line above names",
+}
 
 # Runs between us and the flow, in the flow's own process: asks Linux to kill it when we end, however we end (prctl(2), PR_SET_PDEATHSIG,
 # which outlives exec), and gives up when we have ended already.
@@ -117,8 +123,8 @@ class Worker:
         if code == FULL or DISK_FULL in last:
             return End(FULL, "the disk is full", again=True)
         if code < 0:
-            return End(128 - code, f"it was ended by {signal.Signals(-code).name}", again=True)
-        return End(code, f"it ended with exit code {code} ({last[:200]})", again=True)
+            return End(128 - code, f"process {self.process.pid} was ended by {signal.Signals(-code).name}", again=True)
+        return End(code, f"process {self.process.pid} ended with exit code {code} ({last[:200]})", again=True)
 
 
 @dataclass
@@ -148,11 +154,8 @@ class Flow:
             self._turn()
             ended = [worker for worker in self.workers if worker.process.poll() is not None]
             failed = [worker for worker in ended if worker.process.returncode != 0]
-            if passed_on and any(worker.process.returncode == -signal.SIGTERM for worker in failed):
-                return End(0, "it has ended before it began", again=False)  # its own handler was not there yet
             if failed:
-                ends = [worker.end() for worker in failed]
-                return next((end for end in ends if not end.again), ends[0])
+                return _judged(failed, asked=passed_on)
             if len(ended) == len(self.workers):
                 return End(0, "it has ended", again=False)
             if self.asked.times > 0 and not passed_on:
@@ -185,6 +188,17 @@ class Flow:
             for key, _ in ready:
                 if not key.data.listen():
                     self.selector.unregister(key.fileobj)
+
+
+def _judged(failed: Sequence[Worker], *, asked: bool) -> End:
+    """What the first processes that failed mean for all."""
+    codes = {worker.process.returncode for worker in failed}
+    if asked and -signal.SIGTERM in codes:
+        return End(0, "it has ended before it began", again=False)  # its own handler was not there yet
+    if asked and AWAY in codes:
+        return End(0, "it has ended; what Kafka has not got waits in the recovery directory", again=False)
+    ends = [worker.end() for worker in failed]
+    return next((end for end in ends if not end.again), ends[0])
 
 
 def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> int:
@@ -306,11 +320,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-r", "--recovery-directory", metavar="DIR", help=f"made when missing (BYTEWAX_RECOVERY_DIRECTORY, {DIRECTORY})")
     parser.add_argument("--reset", action="store_true", help="do not run it: forget what it has done, so that the next start begins anew")
     parser.add_argument("--yes", action="store_true", help="with --reset: do not ask (YES=1)")
-    given = parser.parse_args(arguments)
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        say(f"unknown: {' '.join(unknown)}; --help says what there is")
+        return 2
     try:
         settings = settings_of(given, os.environ)
         if given.reset:
             return reset.reset(settings.directory, os.environ, sure=given.yes or os.environ.get("YES") == "1")
+        logging.getLogger("flows").addHandler(logging.NullHandler())  # what it warns of, each process says by itself
+        kpi.wanted(os.environ)
         asked = Asked()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, asked)

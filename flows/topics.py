@@ -37,7 +37,16 @@ def administrator(settings: Mapping[str, str]) -> AdminClient:
             raise KafkaException(error)  # out of poll()
 
     own: dict[str, Any] = {"log_level": 0, "error_cb": refused}
-    return AdminClient({**settings, **own})
+    return AdminClient({"reconnect.backoff.max.ms": 1_000, **settings, **own})  # of 10 s: an outage would end so much later
+
+
+def trouble(admin: AdminClient, timeout_s: float = 2.0) -> str:
+    """Why no broker answers now; "" when one does."""
+    try:
+        admin.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return ""
 
 
 def choose(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:

@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 
 GIVE_UP_S = 600.0  # a time, not a number of attempts: five attempts were too few for the outage of one broker
 NEW_TOPIC_S = 10.0  # a topic just created is not known to every broker at once
+CERTAIN_S = 5.0  # for an open transaction to end that may hide the marker before anybody is fenced
 REOPEN = 3  # times in a row that a fenced producer may look whether it is still the owner
 
 # A broker answers so to an older instance, but also after an outage longer than the transaction's timeout. The marker tells which.
@@ -34,6 +35,13 @@ UNKNOWN = {
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
 }
+AWAY_CODES = {
+    KafkaError._TRANSPORT,  # noqa: SLF001 - as above
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+    KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above
+    KafkaError._RESOLVE,  # noqa: SLF001 - as above
+}
 HINTS = {
     KafkaError.INVALID_TRANSACTION_TIMEOUT: "set KAFKA_TRANSACTION_TIMEOUT_MS to no more than the brokers' transaction.max.timeout.ms",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow Write and Describe on this transactional id",
@@ -43,24 +51,38 @@ HINTS = {
 class Transactions:
     """One transactional id. `marker` is what it committed last, in this life or an earlier one; None before the first time.
 
+    `admit` raises Stop for a marker that must not be gone on from: it is asked before an older instance is fenced, and again after.
     Raises Stop when going on could lose or double rows, or Kafka has been away for GIVE_UP_S.
     """
 
-    def __init__(self, edge: Edge, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+        admit: Callable[[Marker | None], None] | None = None,
+    ) -> None:
         self._edge, self._clock, self._pause = edge, clock, pause
-        self._deadline = clock() + GIVE_UP_S
+        self._begin_s = clock()
         self._fenced_in_a_row = 0
         self._said: int | None = None
-        self._producer, self.marker = self._open()
+        producer = edge.transactional()
+        if admit:
+            self._knock(producer, admit)
+        self._producer, self.marker = self._open(producer)
+        if admit:
+            admit(self.marker)
+        edge.outage.worked(edge.transactional_id)
 
     def commit(self, rows: Sequence[Row], marker: Marker) -> None:
         """One transaction with all rows and the marker. Returns when it is committed: aborted ones were done again."""
-        self._deadline = self._clock() + GIVE_UP_S
+        self._begin_s = self._clock()
         alone: set[Sight] = set()
         for attempt in itertools.count():
             failed = self._attempt(rows, marker, alone)
             if self.marker == marker:
                 self._fenced_in_a_row, self._said = 0, None
+                self._edge.outage.worked(self._edge.transactional_id)
                 return
             lighter = lighten(rows, failed, alone)
             if lighter is None:
@@ -136,13 +158,33 @@ class Transactions:
     def _reopen(self, error: KafkaError, target: Marker) -> None:
         """A new producer ends whatever was open. Go on only if nobody else has committed since: the marker names its owner."""
         ours = (self.marker, target)
-        self._producer, self.marker = self._open()
+        self._producer, self.marker = self._open(self._edge.transactional())
         if self.marker not in ours:
-            raise self._taken_over(f"{error.str()}; the marker is now {self.marker}")
+            raise self._taken_over(f"{error.str()}; it has committed since")
 
-    def _open(self) -> tuple[Producer, Marker | None]:
+    def _knock(self, producer: Producer, admit: Callable[[Marker | None], None]) -> None:
+        """Be refused, if so, while nobody is fenced yet. What an open transaction may hide is judged when _open() has ended that."""
+        certain_s = self._clock() + CERTAIN_S
+        while True:
+            try:
+                marker, certain = self._edge.glance()
+            except KafkaException as raised:
+                error: KafkaError = raised.args[0]
+                if error.code() in UNKNOWN:
+                    return None
+                self._wait_on(producer, error)
+                continue
+            try:
+                return admit(marker)
+            except Stop:
+                if certain:
+                    raise
+            if self._clock() > certain_s:
+                return None
+            self._pause(0.1)
+
+    def _open(self, producer: Producer) -> tuple[Producer, Marker | None]:
         """Fence older instances and end what they left open; then read the marker: before, it could still change."""
-        producer = self._edge.transactional()
         while True:
             try:
                 wait(producer.init_transactions)
@@ -151,11 +193,7 @@ class Transactions:
                 error: KafkaError = raised.args[0]
             if not error.retriable():
                 raise self._taken_over(error.str()) if error.code() in FENCING else self._refused(error)
-            wait(producer.poll, 0)  # runs the callback that sets `refusal`
-            if self._edge.refusal is not None:
-                raise self._refused(self._edge.refusal)
-            self._be_patient(error)
-            self._pause(0.1)
+            self._wait_on(producer, error)
         known = self._clock() + NEW_TOPIC_S
         while True:
             try:
@@ -167,12 +205,21 @@ class Transactions:
             self._be_patient(error)
             self._pause(0.2)
 
+    def _wait_on(self, producer: Producer, error: KafkaError) -> None:
+        wait(producer.poll, 0)  # runs the callback that sets `refusal`
+        if self._edge.refusal is not None:
+            raise self._refused(self._edge.refusal)
+        self._be_patient(error)
+        self._pause(0.1)
+
     def _be_patient(self, error: KafkaError) -> None:
-        """Say an error once, and stop when the deadline is over."""
-        if error.code() != self._said:
+        """Say an error once, and stop when it has lasted for too long. That Kafka does not answer is said by the outage."""
+        if error.retriable() or error.code() in AWAY_CODES:
+            self._edge.outage.failed(self._edge.transactional_id, error.str(), self._begin_s)
+        elif error.code() != self._said:
             self._said = error.code()
             LOG.warning("%s: %s (%s); trying again", self._edge.transactional_id, error.name(), error.str())
-        if self._clock() > self._deadline:
+        if self._clock() > self._begin_s + GIVE_UP_S:
             raise self._stop(
                 AWAY,
                 f"Kafka has taken no row for {GIVE_UP_S / 60:.0f} min ({error.str()}); "

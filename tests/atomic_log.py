@@ -39,6 +39,7 @@ class Log:
     faults: dict[str, deque[BaseException | None]] = field(default_factory=dict)
     newest: "LogProducer | None" = None
     now: float = 0.0
+    hidden: int = 0  # so many glances may miss what an open transaction hides
 
     def fail(self, call: str, *errors: BaseException | None) -> None:
         self.faults.setdefault(call, deque()).extend(errors)
@@ -150,6 +151,11 @@ class LogEdge(Edge):
     def marker(self) -> Marker | None:
         self.log.meet("marker")
         return self.log.marker
+
+    def glance(self) -> tuple[Marker | None, bool]:
+        self.log.meet("glance")
+        self.log.hidden -= 1
+        return self.log.marker, self.log.hidden < 0
 
     def show(self, offsets: Sequence[tuple[str, int, int]]) -> None:
         self.log.calls.append(f"show {list(offsets)}")

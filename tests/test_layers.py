@@ -14,6 +14,7 @@ PACKAGES = ("flows", "serve", "audit", "infra", "bench", "tests")
 # A module imports from its own layer and from those above it in this list.
 LAYERS = (
     {"errors", "stop"},  # why something ends
+    {"outage"},  # whether Kafka answers
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},

@@ -234,12 +234,63 @@ def test_two_copies_of_a_flow_write_the_pending_rows_once(log: Log) -> None:
     assert log.rows == life.rows
 
 
-def test_a_refused_second_flow_does_not_end_the_first(log: Log) -> None:
+def test_a_second_flow_with_another_directory_is_refused_before_it_fences_the_first(log: Log) -> None:
     first = Life(log).epoch().epoch()
-    with pytest.raises(Stop):
-        Life(log)  # it has fenced the first one by then
+    others = [None, Life(Log()).epoch().epoch().state]
+    for state in others:
+        opened = log.calls.count("init")
+        refused(log, state)
+        assert log.calls.count("init") == opened
     first.epoch().part.write_batch([BARRIER])
     assert log.rows == first.rows
+    assert log.calls.count("open") == 1 + len(others)  # the first never had to look whether it is still the owner
+
+
+def test_a_refusal_while_an_open_transaction_may_hide_the_marker_waits_for_its_end(log: Log) -> None:
+    first = Life(log).epoch().epoch()
+    log.hidden = 3
+    refused(log, None)
+    assert (log.calls.count("glance"), log.calls.count("init")) == (1 + 4, 1)
+    first.epoch().part.write_batch([BARRIER])
+    assert log.rows == first.rows
+
+
+def test_what_stays_hidden_is_judged_when_the_older_instance_is_fenced_and_that_does_not_end_it(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.transactions.CERTAIN_S", 0.0)
+    first = Life(log).epoch().epoch()
+    log.hidden = 1_000
+    refused(log, None)
+    assert log.calls.count("init") == 2
+    log.hidden = 0
+    first.epoch().part.write_batch([BARRIER])
+    assert log.rows == first.rows
+
+
+def test_what_an_open_transaction_hides_does_not_hold_up_a_flow_whose_marker_may_be_right(log: Log) -> None:
+    life = Life(log).epoch().epoch()
+    log.hidden = 1_000  # as a kill in the middle of a commit leaves it, for a minute
+    Life(log, life.state)
+    assert log.calls.count("glance") == 2
+    assert log.rows == life.rows
+
+
+def test_a_marker_that_is_right_before_an_older_instance_is_fenced_is_checked_again_after(log: Log) -> None:
+    life = Life(log).epoch().epoch()
+    old = life.state
+    rows = len(log.rows)
+
+    class Racing(LogEdge):
+        def glance(self) -> tuple[Marker | None, bool]:
+            seen = super().glance()
+            life.epoch().epoch()  # the older instance goes on until it is fenced
+            return seen
+
+    with pytest.raises(Stop, match="an older or a diverged directory") as caught:
+        WriteAhead(Racing(log), old, leave)
+    assert caught.value.code == MISMATCH
+    assert len(log.rows) == rows + 4
 
 
 def test_offsets_are_shown_after_the_transaction_and_without_rows_too(log: Log) -> None:

@@ -1,6 +1,7 @@
 """The supervisor on small programs in the flow's place: what is started again, when, and what it says."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -79,7 +80,8 @@ def test_a_restart_says_which_why_and_in_how_many_seconds_and_the_pause_grows_to
 ) -> None:
     assert running(settings, "if run < 5: raise ValueError('broken')") == 0
     said = [line for line in capfd.readouterr().err.splitlines() if "; start " in line]
-    why = "flow: it ended with exit code 1 (ValueError: broken); start"
+    said = [re.sub(r"process \d+ ", "process 4711 ", line) for line in said]
+    why = "flow: process 4711 ended with exit code 1 (ValueError: broken); start"
     assert said == [f"{why} {number} in {pause} s" for number, pause in ((2, "0.05"), (3, "0.1"), (4, "0.2"), (5, "0.2"))]
 
 
@@ -115,6 +117,18 @@ def test_a_process_that_is_asked_to_end_is_asked_once_and_may_take_its_time(sett
     thread.join()
     assert Path("asked").read_text() == "."
     assert starts() == 1
+
+
+def test_who_is_asked_to_end_and_leaves_because_kafka_is_away_has_ended_well_and_takes_the_others_along(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = Asked()
+    code = f"signal.signal(15, lambda *_: sys.exit({stop.AWAY}) if number == '1' else None)\n"
+    code += "pathlib.Path('ready' + number).touch()\nwhile True: time.sleep(0.1)"
+    thread = when(lambda: all(Path(f"ready{number}").exists() for number in range(2)), lambda: asked(signal.SIGTERM, None))
+    assert running(replace(settings, processes=2), NUMBER + code, asked) == 0
+    thread.join()
+    assert "the flow is over: it has ended; what Kafka has not got waits in the recovery directory\n" in capfd.readouterr().err
 
 
 def test_a_flow_that_is_ended_before_it_has_begun_has_ended_well(settings: Settings) -> None:
@@ -180,6 +194,32 @@ def test_a_wrong_number_of_workers_is_one_clear_line(
     monkeypatch.setenv(name, got)
     assert main([]) == 1
     assert capfd.readouterr().err == f"kpi: {name}: got {got}, want a whole number from 1 to 64\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("KPI_CONFIG=nowhere.toml", "KPI_CONFIG: got nowhere.toml, want"),
+        ("KPI_WINDOWS=1 parsec", "KPI_WINDOWS: got"),
+        ("KAFKA_SECURITY_PROTOCOL=parcel", "KAFKA_*: "),
+        ("SCHEMA_REGISTRY_URL=nowhere", "SCHEMA_REGISTRY_URL: got nowhere, want"),
+        ("KPI_METRICS_PORT=many", "KPI_METRICS_PORT: got many, want"),
+    ],
+)
+def test_a_configuration_error_is_one_line_before_anything_is_made_or_started(
+    given: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(*given.split("=", 1))
+    assert main([]) == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"kpi: {line}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_said_of_an_end_is_said_in_words() -> None:
+    names = {name for name, value in vars(stop).items() if isinstance(value, int)}
+    assert [words for words in FINAL.values() if names & set(re.findall(r"[A-Z]+", words))] == []
 
 
 def test_settings_come_from_the_command_line_then_the_environment_then_the_defaults() -> None:

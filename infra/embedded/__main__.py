@@ -23,7 +23,10 @@ def main() -> int:
     )
     parser.add_argument("--download", action="store_true", help="only download what a start needs (200 MB, once)")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments")
-    arguments = parser.parse_args()
+    arguments, unknown = parser.parse_known_args()
+    if unknown:
+        say_to_stderr(f"embedded: unknown: {' '.join(unknown)}; --help says what there is")
+        return 2
     command: list[str] = arguments.command
     if command and not shutil.which(command[0]):
         say_to_stderr(f"embedded: cannot run {command[0]}: there is no such program")

@@ -5,6 +5,7 @@
 - everything that the flow (`KPI_*`) and the simulation (`SIM_*`) read
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -158,7 +159,14 @@ def demo(wanted: Settings) -> None:
 
 
 def main() -> int:
-    """0 when ended by a person or by DEMO_SECONDS, 1 with a line that says what is wrong."""
+    """0 when ended by a person or by DEMO_SECONDS, 1 (2 for unknown arguments) with a line that says what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.embedded.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _, unknown = parser.parse_known_args()
+    if unknown:
+        say_to_stderr(f"demo: unknown: {' '.join(unknown)}; --help says what there is")
+        return 2
     os.chdir(ROOT)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)

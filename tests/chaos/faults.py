@@ -18,7 +18,7 @@ from tests.chaos.verdict import Verdict
 class CommitEachBatch(WriteAhead):
     """The obvious way: rows go out in a transaction as soon as they come; a kill before the snapshot brings them again."""
 
-    def _check(self, *, fresh: bool) -> None:
+    def _check(self, marker: Marker | None, *, fresh: bool) -> None:
         pass
 
     def _claim(self) -> None:

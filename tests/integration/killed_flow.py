@@ -23,7 +23,7 @@ from bytewax.run import cli_main
 from confluent_kafka import Producer
 
 from flows import sink as module
-from flows.edge import Edge
+from flows.edge import Edge, Marker
 from flows.records import PROGRESS, Barrier, Record
 from flows.sink import Item, KafkaSink, State, WriteAhead
 from flows.stop import Stop, leave
@@ -88,7 +88,7 @@ class DyingEdge(Edge):
 class CommitInSnapshot(WriteAhead):
     """A seeded fault, and the obvious way to do it: rows are committed in snapshot(), before it is durable; nothing is checked."""
 
-    def _check(self, *, fresh: bool) -> None:
+    def _check(self, marker: Marker | None, *, fresh: bool) -> None:
         pass
 
     def _claim(self) -> None:

@@ -59,11 +59,11 @@ def test_without_a_recovery_directory_the_start_says_at_least_once(cluster: Clus
 def test_a_flow_that_waits_for_kafka_ends_at_once_when_it_is_asked_to(cluster: Cluster, tmp_path: Path, durable: bool) -> None:
     flow = Flow(cluster, tmp_path, "nokafka.", durable=durable, environ={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"})
     with flow.running() as child:
-        until(lambda: "Kafka does not answer" in flow.log, 30, child)
+        until(lambda: "Kafka 127.0.0.1:9 has not answered since " in flow.log, 30, child)
         began = time.monotonic()
         assert flow.end(child) == 0
         assert time.monotonic() - began < 4
-    assert ("ending with a snapshot" in flow.log) == durable
+    assert ("asked to end: a last snapshot" in flow.log) == durable
     assert "Traceback" not in flow.log
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from flows.recovery import PROBE_BYTES
+from flows.stop import MISMATCH
+from flows.supervise import FINAL
 from infra.embedded import Cluster
 from tests.integration.running import until
 from tests.integration.supervised import Supervised, end
@@ -99,7 +101,7 @@ def test_a_lost_directory_stops_the_flow_and_its_return_lets_it_go_on(cluster: C
     assert flow.run() == 78
     assert "the directory is empty: lost or replaced" in flow.log
     assert WAY_ON in flow.log
-    assert "the flow is over: MISMATCH" in flow.log
+    assert f"the flow is over: {FINAL[MISMATCH]}\n" in flow.log
     shutil.rmtree(flow.recovery)
     (tmp_path / "elsewhere").rename(flow.recovery)
     run(flow, 0)
@@ -158,6 +160,20 @@ def test_a_second_flow_on_the_same_directory_is_refused_and_harms_nothing(
         assert end(child) == 0
     assert f"{flow.recovery}: another flow" in flow.log
     assert "Traceback" not in flow.log
+
+
+def test_a_second_flow_with_another_directory_and_the_same_id_is_refused_and_harms_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    flow = Supervised(cluster, tmp_path, "twins")
+    flow.send(5)
+    with flow.running() as child:
+        until(flow.complete, 120, child)
+        assert flow.run(BYTEWAX_RECOVERY_DIRECTORY=str(tmp_path / "elsewhere")) == 78
+        flow.send(5)
+        until(flow.complete, 120, child)
+        assert end(child) == 0
+    assert "the directory is empty: lost or replaced" in flow.log
+    assert "where another flow uses this KPI_FLOW_ID, give this one its own" in flow.log
+    assert "trying again" not in flow.log  # the first never had to look whether it is still the owner
 
 
 def test_a_path_that_cannot_be_a_recovery_directory_is_one_clear_line(cluster: Cluster, tmp_path: Path) -> None:

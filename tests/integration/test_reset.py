@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def test_a_changed_declaration_is_told_then_reset_then_every_final_row_comes_onc
     said = flow.log.removeprefix(before)
     assert f"move {flow.recovery} to {flow.recovery}.1" in said
     assert {f"reset:   - reset the marker of changed-{part}: " in said for part in range(2)} == {True}
-    assert ": committed up to sequence " in said
+    assert ": it has written up to batch " in said
     assert "reads every topic from `start` again" in said
     assert flow.recovery.exists()
     assert flow.run() == 78
@@ -122,6 +123,26 @@ def test_a_person_is_asked_and_may_say_no(cluster: Cluster, tmp_path: Path) -> N
     marker = Edge({"bootstrap.servers": cluster.bootstrap}, "asked", 0).marker()
     assert marker is not None
     assert (marker.sequence, marker.owner) == (0, "reset")
+
+
+def test_ctrl_c_at_the_question_leaves_at_once_and_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    flow = Supervised(cluster, tmp_path, "ctrl-c")
+    flow.recovery.mkdir()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flows.supervise", "--reset"]
+    with os.fdopen(ours, "rb"), subprocess.Popen(command, cwd=ROOT, env=flow.settings(), stdin=theirs, stderr=subprocess.PIPE) as child:
+        os.close(theirs)
+        assert child.stderr
+        said = b""
+        while not said.endswith(b"Go on? [y/N] "):
+            byte = child.stderr.read(1)
+            assert byte, said
+            said += byte
+        child.send_signal(signal.SIGINT)
+        assert child.wait(5) == 130
+        assert child.stderr.read() == b"\nreset: nothing was changed\n"
+    assert flow.recovery.exists()
+    assert Edge({"bootstrap.servers": cluster.bootstrap}, "ctrl-c", 0).marker() is None
 
 
 def sink_states(directory: Path) -> set[str]:

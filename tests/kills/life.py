@@ -37,7 +37,7 @@ SETTLE_TURNS = 40  # of a reader after it has read everything
 class Unchecked(WriteAhead):
     """What the seeded faults have in common: the marker is not compared, and nothing is claimed."""
 
-    def _check(self, *, fresh: bool) -> None:
+    def _check(self, marker: Marker | None, *, fresh: bool) -> None:
         pass
 
     def _claim(self) -> None:
