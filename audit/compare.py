@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from audit import recompute
 from audit.measure import grouped
+from audit.moment import YEAR_9999_MS, iso
 from audit.published import Published, kpis_of
 from audit.results import agree, results
 from audit.survey import Survey
@@ -16,12 +17,16 @@ SAMPLED = 1_000  # of a partition: once so many in a row are no Avro, a dead let
 
 
 class Difference(NamedTuple):
-    """One field of one row, or one message's fate. `place`: which; "" stands for nothing there."""
+    """One field of one row, or one message's fate. `place`: which; "" stands for nothing there.
+
+    `again_ms`: when what was published before was published once more, with equal values; None of any other difference.
+    """
 
     place: str
     field: str
     published: object
     recomputed: object
+    again_ms: int | None = None
 
     def __str__(self) -> str:
         return f"{self.place}: {self.field}: published {_shown(self.published)}, recomputed {_shown(self.recomputed)}"
@@ -40,22 +45,24 @@ class Tally:
     windows: set[tuple[int, int]] = field(default_factory=set)
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def leave(self, why: str) -> None:
+    def leave(self, why: str, count: int = 1) -> None:
         """Count what is not compared."""
-        self.left_out[why] = self.left_out.get(why, 0) + 1
+        if count:
+            self.left_out[why] = self.left_out.get(why, 0) + count
 
 
 def valid(published: Published, group_set: tuple[str, ...]) -> str:
     """SQL: of each key the row that counts: the final one with the highest revision, and how many there are of each sort."""
     return f"""
-    SELECT key, start, max(final) AS any_final, count(*) FILTER (final AND closed_by IS DISTINCT FROM 'repair') AS finals,
-        count(*) FILTER (final AND closed_by = 'repair') AS repairs,
+    SELECT key, start, count(*) FILTER (own) AS finals,
+        list(DISTINCT struct_pack(events := events, kpis := kpis)) FILTER (own) AS copies, max(stamp) FILTER (own) AS newest,
         coalesce(max(kpi_offset) FILTER (NOT final) > min(kpi_offset) FILTER (final), false) AS after,
         bool_and(sound) AS sound, max("end") AS "end",
         any_value("group") AS "group", max(revision) AS highest,
         arg_max(struct_pack(events := events, kpis := kpis, closed_by := closed_by, repair := repair, revision := revision,
             kpi_partition := kpi_partition), revision) FILTER (final) AS row
-    FROM {recompute.parquet([published.file])} WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start
+    FROM (SELECT *, final AND closed_by IS DISTINCT FROM 'repair' AS own FROM {recompute.parquet([published.file])})
+    WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start
     """
 
 
@@ -72,6 +79,7 @@ class Side:
 
 def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> Iterator[Difference]:
     """Every final row of a window size: equal, there once, none missing, none too many."""
+    tally.leave(survey.begun.former, published.before)
     unsettled = _unsettled(survey, window)
     events = recompute.counted(survey.judged.parts)
     for group_set in survey.plan.group_sets:
@@ -93,7 +101,8 @@ def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> 
 
 JOINED = """
 SELECT want.*, coalesce(want.start, have.start) AS at_ms, coalesce(want.key, have.key) AS name, have.key AS have_key, have.row AS have_row,
-    have.finals AS have_finals, have.repairs AS have_repairs, have.after AS have_after, have.sound AS have_sound, have."end" AS have_end,
+    have.finals AS have_finals, have.copies AS have_copies, have.newest AS have_newest,
+    have.after AS have_after, have.sound AS have_sound, have."end" AS have_end,
     have."group" AS have_group, have.highest AS have_highest
 FROM {want} AS want FULL JOIN have ON want.key = have.key AND want.start = have.start
 """
@@ -106,7 +115,7 @@ def _repaired(side: Side, tally: Tally) -> Iterator[Difference]:
     for repair in [row["repair"] for row in headers]:
         stops = {int(partition): int(stop) for partition, stop in json.loads(repair).items()}
         events = recompute.counted(survey.judged.parts, stops)
-        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended")
+        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended", have="have")
         for row in recompute.fetched(survey.database, JOINED.format(want="mended")):
             if (row["have_row"] or {}).get("repair") == repair:
                 tally.repaired += 1
@@ -119,7 +128,7 @@ def _unsettled(survey: Survey, window: Window) -> set[int]:
         return set()
     query = (
         f"SELECT DISTINCT time // {window.size_ms} * {window.size_ms} AS start FROM {recompute.parquet(survey.judged.parts)} "
-        f"WHERE verdict = 'beyond' AND time BETWEEN 0 AND {recompute.YEAR_9999_MS}"
+        f"WHERE verdict = 'beyond' AND time BETWEEN 0 AND {YEAR_9999_MS}"
     )
     return {row["start"] for row in recompute.fetched(survey.database, query)}
 
@@ -155,10 +164,13 @@ def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
     if have is None:
         yield Difference(place, "final row", "", f"{row['events']} events")
         return
-    if row["have_finals"] > 1:
-        yield Difference(place, "final rows", row["have_finals"], 1)
+    again_ms = row["have_newest"] if row["have_finals"] > 1 else None
+    if again_ms is not None:
+        others = [name for copy in row["have_copies"] for name in _unlike(side, row, copy)]
+        said = f"{row['have_finals']}, which differ" if others else row["have_finals"]
+        yield Difference(place, "final rows", said, 1, None if others else again_ms)
     if row["have_after"]:
-        yield Difference(place, "order", "a provisional row after the final one", "none")
+        yield Difference(place, "order", "a provisional row after the final one", "none", again_ms)
     if not row["have_sound"] or row["have_end"] != row["at_ms"] + side.window.size_ms:
         yield Difference(place, "key", "other fields than the value's", "the same")
     if have["closed_by"] not in {"data", "idle", "repair"}:
@@ -167,6 +179,14 @@ def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
         yield Difference(place, "final row", f"{have['events']} events", "")
     else:
         yield from changed(side.survey, side.window, row, place)
+
+
+def _unlike(side: Side, row: Mapping[str, Any], copy: Mapping[str, Any]) -> list[str]:
+    """The fields in which a copy of a final row is not the first one; floats as closely as they can be recomputed."""
+    first, got = (kpis_of(it["kpis"]) for it in (row["have_copies"][0], copy))
+    slack = {} if row["events"] is None else results(side.survey.plan, row, side.window.size_ms)
+    differ = [name for name in first.keys() & got.keys() if not agree(first[name], got[name], slack.get(name, (None, 0.0))[1])]
+    return [*(["events"] if copy["events"] != row["have_copies"][0]["events"] else []), *differ]
 
 
 def changed(survey: Survey, window: Window, row: Mapping[str, Any], place: str) -> Iterator[Difference]:
@@ -185,20 +205,21 @@ def place_of(survey: Survey, window: Window, group_set: tuple[str, ...], row: Ma
     names = grouped(survey.plan)
     group = json.loads(row["have_group"]) if row["events"] is None else {path: row[names[path]] for path in group_set}
     said = ", ".join(f"{path} = {_shown(value) if value != '' else repr('')}" for path, value in group.items())
-    return f"[{row['at_ms']}, {row['at_ms'] + window.size_ms})" + (f" {said}" if said else "")
+    return f"[{iso(row['at_ms'])}, {iso(row['at_ms'] + window.size_ms)})" + (f" {said}" if said else "")
 
 
 def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
     """Every message has one fate, and kpi.late and kpi.dead-letters hold those they must hold, once."""
     if not survey.judged.parts:
         return
+    tally.leave(survey.begun.former, survey.aside.before)
     database = survey.database
     database.execute("CREATE OR REPLACE TABLE reach (partition INTEGER, first BIGINT, stop BIGINT)")
     reach = [(partition, first, min(end, survey.ends.get(partition, 0))) for partition, (first, end) in survey.span.items()]
     database.executemany("INSERT INTO reach VALUES (?, ?, ?)", reach)
     database.execute(
         'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, '
-        "any_value(cause) AS cause, max(last) AS last "
+        "any_value(cause) AS cause, max(last) AS last, max(stamp) AS newest, count(DISTINCT (reason, cause)) AS fates "
         f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop '
         'GROUP BY partition, "offset"'
     )
@@ -211,7 +232,8 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
     for row in recompute.fetched(database, query):
         place = f"{survey.topic}[{row['partition']}] offset {row['offset']}"
         if row["n"] > 1:
-            yield Difference(place, "records set aside", row["n"], 1)
+            again_ms = row["newest"] if row["fates"] == 1 else None
+            yield Difference(place, "records set aside", row["n"] if again_ms else f"{row['n']}, which differ", 1, again_ms)
         elif row["last"] is not None and row["verdict"] in {None, "batch"}:
             tally.leave("batches that the flow could not unpack")
         else:
