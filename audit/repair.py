@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 def _repair(where: Ground, given: argparse.Namespace) -> int:
     found = survey(where, given.topic, given.since, given.begin)
     changes = [change for window in found.plan.windows for change in _changes(found, window, read_published(where, found, window))]
-    changes.sort(key=lambda change: (change.window.size_ms, change.record["window_start"], change.lines[0]))
+    changes.sort(key=lambda it: (it.window.size_ms, it.record["window_start"], it.record["group_by"], it.lines[0]))
     late = sum(count for name, count in found.counts().items() if name.startswith("late "))
     if not changes:
         print(f"nothing to do: {late:,} late records, and every closed window holds its own")

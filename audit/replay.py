@@ -122,13 +122,9 @@ def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
 
 def _replayed(where: Ground, found: Survey) -> set[Place]:
     """What stands in the source topic again, by its headers. A replay stands behind its original, so only from the first letter on."""
-    firsts: dict[int, int] = {}
-    for batch in _letters(where, found):
-        for _, said in batch:
-            partition, offset = int(said["kpi.partition"]), int(said["kpi.offset"])
-            firsts[partition] = min(offset, firsts.get(partition, offset))
+    letters = pl.scan_parquet(found.aside.file).filter(pl.col("reason") != "late").group_by("partition").agg(pl.col("offset").min())
     span = where.topics.span(found.topic)
-    asked = {partition: (max(first, span[partition][0]), span[partition][1]) for partition, first in firsts.items() if partition in span}
+    asked = {p: (max(first, span[p][0]), span[p][1]) for p, first in letters.collect().iter_rows() if p in span}
     return {
         (message.partition() or 0, int(headers_of(message)[REPLAYED]))
         for messages in where.topics.read(found.topic, asked, unread=found.aside.unread)
@@ -148,13 +144,9 @@ def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, by
         dict(made.columns),
         lambda id_: reading(where.schema_of(id_), made),
     )
-    heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
-    head = pl.DataFrame([(*place, stamp_ms) for place, stamp_ms, _ in chosen], schema=heads, orient="row")
-    for partition, offset, stamp_ms, fate, time_ms in (
-        part(made, pl.concat([head, frame.drop("row")], how="horizontal"))
-        .select("partition", "offset", "stamp", "fate", "time")
-        .iter_rows()
-    ):
+    heads = [(*place, stamp_ms) for place, stamp_ms, _ in chosen]
+    judged = part(made, list(zip(*heads, strict=True)), frame).select("partition", "offset", "stamp", "fate", "time")
+    for partition, offset, stamp_ms, fate, time_ms in judged.iter_rows():
         still = fate or _time_fate(made, time_ms, stamp_ms)
         if still:
             letters.still[still] += 1

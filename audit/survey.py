@@ -125,7 +125,7 @@ def survey(where: Ground, topic: str, since_ms: int | None, from_ms: int | None)
     aside = read_aside(where.topics, topic, where.directory, began.since_ms)
     span = where.topics.span(topic)
     start = where.declaration.of(topic).start
-    if start == "latest" and from_ms is None:
+    if start == "latest" and (from_ms is None or from_ms < began.since_ms):
         raise CannotVerifyError(
             f'{topic}: start = "latest": where the flow began is not written anywhere; give --from TIME after that moment'
         )

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from audit.books import books
 from audit.command import command, parser
-from audit.compare import Difference, Tally, books, rows
+from audit.compare import Difference, Tally, rows
 from audit.moment import iso
 from audit.published import read_published
 from audit.survey import Ground, Survey, survey

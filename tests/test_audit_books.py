@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from audit import recompute
 from audit.aside import SCHEMA, Aside
-from audit.compare import Tally, books
+from audit.books import books
+from audit.compare import Tally
 from audit.gather import Doubts
 from audit.lineage import Begun
 from audit.survey import Survey
@@ -93,3 +94,12 @@ def test_a_batch_that_could_not_be_read_ends_a_row_so_what_follows_must_be_there
     kept = [letter for letter in letters_of(kinds) if letter[1] != 1_500]
     lost = "t[0] offset 1500: fate: published nothing, recomputed 'magic'"
     assert found(kinds, [(0, 900, "size", None, 905), *kept], gone=range(900, 906)) == ([lost], {UNREAD: 1})
+
+
+def test_a_record_that_is_there_twice_is_compared_as_well() -> None:
+    """Of equal copies it is known since when the last one is there; what they say may be wrong, or differ."""
+    letter: Letter = (0, 0, "short", None, None)
+    assert found("s", [letter, letter])[0] == ["t[0] offset 0: records set aside: published 2, recomputed 1"]
+    wrong = "t[0] offset 0: fate: published 'short', recomputed 'folded'"
+    assert found("g", [letter, letter])[0] == ["t[0] offset 0: records set aside: published 2, recomputed 1", wrong]
+    assert found("s", [letter, (0, 0, "magic", None, None)])[0][0].endswith("set aside: published '2, which differ', recomputed 1")
