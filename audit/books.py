@@ -34,7 +34,7 @@ def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
         place = f"{survey.topic}[{row['partition']}] offset {row['offset']}"
         if row["n"] > 1:
             again_ms = row["newest"] if row["fates"] == 1 else None
-            yield Difference(place, "records set aside", row["n"] if again_ms else f"{row['n']}, which differ", 1, again_ms)
+            yield Difference(place, "records set aside", f"{row['n']}, which differ" if again_ms is None else row["n"], 1, again_ms)
         if (row["reason"], row["cause"]) == (row["verdict"], row["its_cause"]):
             continue
         if row["last"] is not None and row["verdict"] in {None, "batch"}:

@@ -35,8 +35,8 @@ class Begun(NamedTuple):
     @property
     def former(self) -> str:
         """What stands before, in words."""
-        how = f"{iso(self.since_ms)}, when the flow was begun anew (make reset, {self.resets} times)" if self.resets else "--since"
-        return f"final rows and records from before {how}"
+        how = f" (make reset{f', {self.resets} times' if self.resets > 1 else ''})" if self.resets else ""
+        return f"final rows and records from before {iso(self.since_ms)}, when the flow was begun anew{how}"
 
 
 def begun(topics: Topics, flow_id: str) -> Begun:

@@ -28,6 +28,11 @@ def test_a_part_that_was_compacted_is_told_by_the_other_and_a_lineage_by_the_one
     assert beginning([NEW[-1:], NEW[-1:]], "kpi") == Begun(), "forgotten"
 
 
+def test_what_stands_before_is_named_by_the_moment_and_the_resets_that_are_known() -> None:
+    said = "final rows and records from before 1970-01-01T00:00:40Z, when the flow was begun anew"
+    assert [Begun(40_000, resets).former.removeprefix(said) for resets in (0, 1, 2)] == ["", " (make reset)", " (make reset, 2 times)"]
+
+
 @pytest.mark.parametrize("parts", [[[RESET], [RESET]], [[*OLD, RESET, NEW[0]], [*OLD, RESET]]])
 def test_a_reset_without_a_row_since_is_said(parts: list[list[Marker]]) -> None:
     with pytest.raises(CannotVerifyError, match=r"was begun anew \(make reset, 1970-01-01T00:00:00.010Z\) and has published nothing since"):
