@@ -152,7 +152,7 @@ def test_what_cannot_be_verified_says_the_way_on(audit: Audit) -> None:
     assert "has committed no offsets of equal.unread: let it run first" in said.stderr
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)  # two runs of a flow, five of the command
 def test_after_a_reset_what_came_then_is_compared_in_full_and_what_stood_before_is_counted(cluster: Cluster, tmp_path: Path) -> None:
     audit = ran(cluster, tmp_path, "anew.")
     before = audit.kept("kpi.anew.sales.1s")
@@ -179,6 +179,15 @@ def test_after_a_reset_what_came_then_is_compared_in_full_and_what_stood_before_
     said = audit.verify("1s")
     assert said.returncode == 1, said.stdout + said.stderr
     assert "final rows: published 2, recomputed 1" in said.stdout
+    assert "1 differences" in said.stdout
+
+    missing = next(m for m in rows if (m.partition(), m.offset()) not in known and audit.row(m)["final"])
+    audit.republish(wrong.topic(), without(rows, missing))
+    where = TopicPartition(missing.topic(), missing.partition(), 1)  # what expires first is from before
+    audit.topic.admin.delete_records([where])[TopicPartition(missing.topic(), missing.partition())].result(10)
+    said = audit.verify("1s")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final row: published nothing, recomputed" in said.stdout
     assert "1 differences" in said.stdout
 
 
