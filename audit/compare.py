@@ -7,21 +7,24 @@ from typing import Any, NamedTuple
 
 from audit import recompute
 from audit.measure import grouped
+from audit.moment import YEAR_9999_MS, iso
 from audit.published import Published, kpis_of
 from audit.results import agree, results
 from audit.survey import Survey
 from flows.plan import Window
 
-SAMPLED = 1_000  # of a partition: once so many in a row are no Avro, a dead letter is kept where the offset is divisible by this
-
 
 class Difference(NamedTuple):
-    """One field of one row, or one message's fate. `place`: which; "" stands for nothing there."""
+    """One field of one row, or one message's fate. `place`: which; "" stands for nothing there.
+
+    `again_ms`: when what was published before was published once more, with equal values; None of any other difference.
+    """
 
     place: str
     field: str
     published: object
     recomputed: object
+    again_ms: int | None = None
 
     def __str__(self) -> str:
         return f"{self.place}: {self.field}: published {_shown(self.published)}, recomputed {_shown(self.recomputed)}"
@@ -40,22 +43,24 @@ class Tally:
     windows: set[tuple[int, int]] = field(default_factory=set)
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def leave(self, why: str) -> None:
+    def leave(self, why: str, count: int = 1) -> None:
         """Count what is not compared."""
-        self.left_out[why] = self.left_out.get(why, 0) + 1
+        if count:
+            self.left_out[why] = self.left_out.get(why, 0) + count
 
 
 def valid(published: Published, group_set: tuple[str, ...]) -> str:
     """SQL: of each key the row that counts: the final one with the highest revision, and how many there are of each sort."""
     return f"""
-    SELECT key, start, max(final) AS any_final, count(*) FILTER (final AND closed_by IS DISTINCT FROM 'repair') AS finals,
-        count(*) FILTER (final AND closed_by = 'repair') AS repairs,
+    SELECT key, start, count(*) FILTER (own) AS finals,
+        list(DISTINCT struct_pack(events := events, kpis := kpis)) FILTER (own) AS copies, max(stamp) FILTER (own) AS newest,
         coalesce(max(kpi_offset) FILTER (NOT final) > min(kpi_offset) FILTER (final), false) AS after,
         bool_and(sound) AS sound, max("end") AS "end",
         any_value("group") AS "group", max(revision) AS highest,
         arg_max(struct_pack(events := events, kpis := kpis, closed_by := closed_by, repair := repair, revision := revision,
             kpi_partition := kpi_partition), revision) FILTER (final) AS row
-    FROM {recompute.parquet([published.file])} WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start
+    FROM (SELECT *, final AND closed_by IS DISTINCT FROM 'repair' AS own FROM {recompute.parquet([published.file])})
+    WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start
     """
 
 
@@ -72,6 +77,7 @@ class Side:
 
 def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> Iterator[Difference]:
     """Every final row of a window size: equal, there once, none missing, none too many."""
+    tally.leave(survey.begun.former, published.before)
     unsettled = _unsettled(survey, window)
     events = recompute.counted(survey.judged.parts)
     for group_set in survey.plan.group_sets:
@@ -93,7 +99,8 @@ def rows(survey: Survey, window: Window, published: Published, tally: Tally) -> 
 
 JOINED = """
 SELECT want.*, coalesce(want.start, have.start) AS at_ms, coalesce(want.key, have.key) AS name, have.key AS have_key, have.row AS have_row,
-    have.finals AS have_finals, have.repairs AS have_repairs, have.after AS have_after, have.sound AS have_sound, have."end" AS have_end,
+    have.finals AS have_finals, have.copies AS have_copies, have.newest AS have_newest,
+    have.after AS have_after, have.sound AS have_sound, have."end" AS have_end,
     have."group" AS have_group, have.highest AS have_highest
 FROM {want} AS want FULL JOIN have ON want.key = have.key AND want.start = have.start
 """
@@ -106,7 +113,7 @@ def _repaired(side: Side, tally: Tally) -> Iterator[Difference]:
     for repair in [row["repair"] for row in headers]:
         stops = {int(partition): int(stop) for partition, stop in json.loads(repair).items()}
         events = recompute.counted(survey.judged.parts, stops)
-        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended")
+        recompute.rows(survey.database, survey.plan, (side.window, side.group_set), events, "mended", have="have")
         for row in recompute.fetched(survey.database, JOINED.format(want="mended")):
             if (row["have_row"] or {}).get("repair") == repair:
                 tally.repaired += 1
@@ -119,7 +126,7 @@ def _unsettled(survey: Survey, window: Window) -> set[int]:
         return set()
     query = (
         f"SELECT DISTINCT time // {window.size_ms} * {window.size_ms} AS start FROM {recompute.parquet(survey.judged.parts)} "
-        f"WHERE verdict = 'beyond' AND time BETWEEN 0 AND {recompute.YEAR_9999_MS}"
+        f"WHERE verdict = 'beyond' AND time BETWEEN 0 AND {YEAR_9999_MS}"
     )
     return {row["start"] for row in recompute.fetched(survey.database, query)}
 
@@ -155,10 +162,13 @@ def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
     if have is None:
         yield Difference(place, "final row", "", f"{row['events']} events")
         return
-    if row["have_finals"] > 1:
-        yield Difference(place, "final rows", row["have_finals"], 1)
+    again_ms = row["have_newest"] if row["have_finals"] > 1 else None
+    if again_ms is not None:
+        others = [name for copy in row["have_copies"] for name in _unlike(side, row, copy)]
+        said = f"{row['have_finals']}, which differ" if others else row["have_finals"]
+        yield Difference(place, "final rows", said, 1, None if others else again_ms)
     if row["have_after"]:
-        yield Difference(place, "order", "a provisional row after the final one", "none")
+        yield Difference(place, "order", "a provisional row after the final one", "none", again_ms)
     if not row["have_sound"] or row["have_end"] != row["at_ms"] + side.window.size_ms:
         yield Difference(place, "key", "other fields than the value's", "the same")
     if have["closed_by"] not in {"data", "idle", "repair"}:
@@ -167,6 +177,14 @@ def _differing(side: Side, row: Mapping[str, Any]) -> Iterator[Difference]:
         yield Difference(place, "final row", f"{have['events']} events", "")
     else:
         yield from changed(side.survey, side.window, row, place)
+
+
+def _unlike(side: Side, row: Mapping[str, Any], copy: Mapping[str, Any]) -> list[str]:
+    """The fields in which a copy of a final row is not the first one; floats as closely as they can be recomputed."""
+    first, got = (kpis_of(it["kpis"]) for it in (row["have_copies"][0], copy))
+    slack = {} if row["events"] is None else results(side.survey.plan, row, side.window.size_ms)
+    differ = [name for name in first.keys() & got.keys() if not agree(first[name], got[name], slack.get(name, (None, 0.0))[1])]
+    return [*(["events"] if copy["events"] != row["have_copies"][0]["events"] else []), *differ]
 
 
 def changed(survey: Survey, window: Window, row: Mapping[str, Any], place: str) -> Iterator[Difference]:
@@ -185,78 +203,4 @@ def place_of(survey: Survey, window: Window, group_set: tuple[str, ...], row: Ma
     names = grouped(survey.plan)
     group = json.loads(row["have_group"]) if row["events"] is None else {path: row[names[path]] for path in group_set}
     said = ", ".join(f"{path} = {_shown(value) if value != '' else repr('')}" for path, value in group.items())
-    return f"[{row['at_ms']}, {row['at_ms'] + window.size_ms})" + (f" {said}" if said else "")
-
-
-def books(survey: Survey, tally: Tally) -> Iterator[Difference]:
-    """Every message has one fate, and kpi.late and kpi.dead-letters hold those they must hold, once."""
-    if not survey.judged.parts:
-        return
-    database = survey.database
-    database.execute("CREATE OR REPLACE TABLE reach (partition INTEGER, first BIGINT, stop BIGINT)")
-    reach = [(partition, first, min(end, survey.ends.get(partition, 0))) for partition, (first, end) in survey.span.items()]
-    database.executemany("INSERT INTO reach VALUES (?, ?, ?)", reach)
-    database.execute(
-        'CREATE OR REPLACE TABLE letters AS SELECT partition, "offset", count(*) AS n, any_value(reason) AS reason, '
-        "any_value(cause) AS cause, max(last) AS last "
-        f'FROM {recompute.parquet([survey.aside.file])} JOIN reach USING (partition) WHERE "offset" >= first AND "offset" < stop '
-        'GROUP BY partition, "offset"'
-    )
-    judged = recompute.parquet(survey.judged.parts)
-    query = (
-        "SELECT letters.*, judged.verdict AS verdict, judged.cause AS its_cause FROM letters "
-        f'LEFT JOIN {judged} AS judged ON letters.partition = judged.partition AND letters."offset" = judged."offset" '
-        "WHERE n > 1 OR verdict IS DISTINCT FROM reason OR letters.cause IS DISTINCT FROM its_cause"
-    )
-    for row in recompute.fetched(database, query):
-        place = f"{survey.topic}[{row['partition']}] offset {row['offset']}"
-        if row["n"] > 1:
-            yield Difference(place, "records set aside", row["n"], 1)
-        elif row["last"] is not None and row["verdict"] in {None, "batch"}:
-            tally.leave("batches that the flow could not unpack")
-        else:
-            yield Difference(place, "fate", _fate(row["reason"], row["cause"]), _fate(row["verdict"], row["its_cause"]))
-    yield from _missing(survey, judged, tally)
-
-
-def _missing(survey: Survey, judged: str, tally: Tally) -> Iterator[Difference]:
-    """Messages that must be late records or dead letters, and are not."""
-    query = (
-        f"SELECT partition, reason = 'late' AS late, min(\"offset\") AS oldest FROM {recompute.parquet([survey.aside.file])} GROUP BY 1, 2"
-    )
-    oldest = {(row["partition"], row["late"]): row["oldest"] for row in recompute.fetched(survey.database, query)}
-    query = (
-        'SELECT judged.*, unkept FROM (SELECT partition, "offset", verdict, cause FROM '
-        f"{judged} WHERE verdict NOT IN ('folded', 'filtered', 'tombstone', 'beyond', 'batch')) AS judged "
-        f'LEFT JOIN ({_unkept(survey, judged)}) AS unkept USING (partition, "offset") ANTI JOIN letters USING (partition, "offset")'
-    )
-    for row in recompute.fetched(survey.database, query):
-        late = row["verdict"] == "late"
-        if ("kpi.late" if late else "kpi.dead-letters") in survey.aside.expired and row["offset"] < oldest.get(
-            (row["partition"], late), 2**62
-        ):
-            tally.leave("records set aside that have expired")
-        elif row["unkept"]:
-            tally.leave("dead letters of a partition that holds no Avro, of which a sample is kept")
-        else:
-            yield Difference(f"{survey.topic}[{row['partition']}] offset {row['offset']}", "fate", "", _fate(row["verdict"], row["cause"]))
-
-
-def _unkept(survey: Survey, judged: str) -> str:
-    """SQL: the messages without a zero byte in front that leave no dead letter. Any other but a tombstone ends a row of them.
-
-    How long a row was of which the beginning has expired is not known.
-    """
-    before = f" OR (others = 0 AND partition IN ({', '.join(map(str, survey.cut))}))" if survey.cut else ""
-    return f"""
-    SELECT partition, "offset", true AS unkept FROM (
-        SELECT *, sum((verdict = 'magic')::INTEGER) OVER (PARTITION BY partition, others ORDER BY "offset") AS so_far FROM (
-            SELECT *, sum((verdict <> 'magic')::INTEGER) OVER (PARTITION BY partition ORDER BY "offset") AS others
-            FROM (SELECT partition, "offset", verdict FROM {judged} WHERE verdict <> 'tombstone'
-                UNION ALL SELECT partition, "offset", 'batch' FROM letters WHERE last IS NOT NULL)))
-    WHERE verdict = 'magic' AND "offset" % {SAMPLED} <> 0 AND (so_far > {SAMPLED}{before})
-    """
-
-
-def _fate(verdict: str | None, cause: str | None) -> str:
-    return "" if verdict is None else verdict if cause is None else f"{verdict} ({cause})"
+    return f"[{iso(row['at_ms'])}, {iso(row['at_ms'] + window.size_ms)})" + (f" {said}" if said else "")

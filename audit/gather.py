@@ -122,9 +122,7 @@ class Gather:
     def _keep(self, batch: Batch, frame: pl.DataFrame) -> None:
         if self.stale:
             return
-        heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
-        head = pl.DataFrame(dict(zip(heads, batch[:3], strict=True)), schema=heads)
-        self._frames.append(part(self.plan, pl.concat([head, frame.drop("row")], how="horizontal")))
+        self._frames.append(part(self.plan, batch[:3], frame))
         self._waiting += len(batch.values)
         if self._waiting >= PART:
             self.flush()

@@ -1,7 +1,8 @@
 """Groups over the limit, and group values over 1 KiB. In: a table of `recompute.rows`. Out: which of them have no row. Pure.
 
 Of a window and shard the groups with the smallest crc32 keep their rows; the events of all others are counted once more, as one group.
-Groups of late events alone, in a repair, take the room that is left: they push out no group that has its row.
+Groups of late events alone, in a repair, take the room that is left: they push out no group that has its row, be it of the flow or of a
+repair before.
 """
 
 import hashlib
@@ -23,10 +24,12 @@ def short(value: str | None) -> str | None:
     return octets[:LONGEST].decode(errors="ignore") + "…" + hashlib.sha256(octets).hexdigest()[:HASH]
 
 
-def over(database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], most: int, shards: int) -> bool:
+def over(  # noqa: PLR0913, PLR0917 - a query has many parts
+    database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], most: int, shards: int, have: str = ""
+) -> bool:
     """Make the table `gone`: start and values of the groups of a table of rows that have none of their own. Whether there are any.
 
-    `most`: groups of a window that all shards keep together.
+    `most`: groups of a window that all shards keep together; `have`: the table of published rows, where late events are in.
     """
     keep = max(1, most // shards)
     (largest,) = database.execute(f"SELECT max(n) FROM (SELECT count(*) AS n FROM {table} GROUP BY start)").fetchone() or (0,)
@@ -39,7 +42,8 @@ def over(database: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], 
     database.executemany(f"INSERT INTO hashes VALUES ({', '.join('?' for _ in names)}, ?)", hashed)
     same = " AND ".join(f"rows.{name} IS NOT DISTINCT FROM hashes.{name}" for name in names)
     rest = " AND ".join(f"rows.{name} IS NOT DISTINCT FROM '{OTHER}'" for name in names)
-    order = ", ".join(["rows.punctual DESC", "hash", *(f"rows.{name} NULLS FIRST" for name in names)])
+    own = f"(rows.start, rows.key) NOT IN (SELECT (start, key) FROM {have} WHERE {have}.row IS NOT NULL)" if have else "false"
+    order = ", ".join(["rows.punctual DESC", f"NOT rows.punctual AND {own}", "hash", *(f"rows.{name} NULLS FIRST" for name in names)])
     database.execute(
         f"CREATE OR REPLACE TABLE gone AS SELECT rows.start, {', '.join(f'rows.{name}' for name in names)} FROM {table} AS rows "
         f"JOIN hashes ON {same} WHERE NOT ({rest}) "

@@ -3,7 +3,7 @@
 Expressions and `where` are the one thing shared with the flow: their dialect is polars' own, so polars says what they mean.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -34,8 +34,10 @@ def grouped(plan: TopicPlan) -> dict[str, str]:
     return {path: f"g{number}" for number, path in enumerate(plan.groups)}
 
 
-def part(plan: TopicPlan, frame: pl.DataFrame) -> pl.DataFrame:
-    """Of a frame with partition, offset, stamp, fate and the plan's leaves: COLUMNS, groups as text, measures (null where not finite)."""
+def part(plan: TopicPlan, heads: Sequence[Sequence[int]], decoded: pl.DataFrame) -> pl.DataFrame:
+    """Of partitions, offsets and stamps, and of what `decode` gives: COLUMNS, groups as text, measures (null where not finite)."""
+    head = pl.DataFrame([pl.Series(name, it, COLUMNS[name]) for name, it in zip(COLUMNS, heads, strict=False)])
+    frame = pl.concat([head, decoded.drop("row")], how="horizontal")
     columns = [pl.col("partition", "offset", "stamp", "fate"), pl.col(plan.time or "stamp").cast(pl.Int64).alias("time")]
     kept = evaluate(frame, plan.where, pl.Boolean()) if plan.where is not None else pl.repeat(value=True, n=len(frame), eager=True)
     groups = [_grouped(frame[path].cast(pl.String)).alias(name) for path, name in grouped(plan).items()]

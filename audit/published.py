@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from pathlib import Path
@@ -14,7 +14,8 @@ from confluent_kafka import Message
 
 from audit.decode import HEAD, without_logical
 from audit.spool import Spool
-from audit.topic import CannotVerifyError, Topics, headers_of
+from audit.survey import Ground, Survey
+from audit.topic import CannotVerifyError, headers_of, stamp_of
 from flows.fields import Schema, SchemaError
 from flows.plan import TopicPlan, Window
 from flows.records import field_names, output_topic
@@ -24,6 +25,7 @@ EXACT = Context(prec=80)
 SCHEMA = {
     "kpi_partition": pl.Int32(),  # of the KPI topic
     "kpi_offset": pl.Int64(),  # offset there
+    "stamp": pl.Int64(),  # when it was written, UTC ms
     "group_by": pl.String(),
     "key": pl.String(),  # the group's values (see recompute.key_of)
     "group": pl.String(),  # the same for people, JSON
@@ -37,15 +39,20 @@ SCHEMA = {
     "events": pl.Int64(),
     "kpis": pl.String(),  # JSON: KPI -> value; what the row's schema does not have is not in it
 }
+FINAL = [*SCHEMA].index("final")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """`file`: SCHEMA. `kept_from_ms`: windows that end at or before it may have expired from the KPI topic; None: nothing has."""
+    """`file`: SCHEMA. `kept_from_ms`: windows that end at or before it may have expired from the KPI topic; None: nothing has.
+
+    `before`: final rows that count no more, as the flow was begun anew after them.
+    """
 
     topic: str
     file: Path
     kept_from_ms: int | None
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +64,15 @@ class _Shape:
     kpis: Mapping[str, tuple[str, int | None]]  # KPI -> field, scale of a decimal
 
 
-def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: Callable[[int], Schema], directory: Path) -> Published:
-    """Every row of a window size, read to the topic's present end."""
-    name = output_topic(plan.topic, window)
-    span = topics.span(name)
+def read_published(where: Ground, found: Survey, window: Window) -> Published:
+    """Every row of a window size that counts, read to the topic's present end."""
+    name = output_topic(found.topic, window)
+    span = where.topics.span(name)
     if not span:
         raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
     shapes: dict[int, _Shape] = {}
-    spool = Spool(directory / f"published-{window.label}.parquet", SCHEMA)
-    for messages in topics.read(name, span):
+    spool, before, whole = Spool(where.directory / f"published-{window.label}.parquet", SCHEMA), 0, set[int | None]()
+    for messages in where.topics.read(name, span):
         rows = []
         for message in messages:
             value = message.value()
@@ -74,15 +81,21 @@ def read_published(topics: Topics, plan: TopicPlan, window: Window, schema_of: C
             schema_id = int.from_bytes(value[1:HEAD], "big")
             try:
                 if schema_id not in shapes:
-                    shapes[schema_id] = _shape(plan, schema_of(schema_id))
-                rows.append(_row(message, value, shapes[schema_id], plan))
+                    shapes[schema_id] = _shape(found.plan, where.schema_of(schema_id))
+                row = _row(message, value, shapes[schema_id], found.plan)
             except (SchemaError, ValueError, EOFError, IndexError, KeyError) as error:
                 raise CannotVerifyError(
                     f"{name}: partition {message.partition()}, offset {message.offset()} is no KPI row ({error})"
                 ) from None
+            if stamp_of(message) >= found.begun.since_ms:
+                rows.append(row)
+            else:
+                whole.add(message.partition())
+                before += row[FINAL]
         spool.take(rows)
     file = spool.done()
-    return Published(name, file, _kept_from(file, [partition for partition, (first, _) in span.items() if first > 0]))
+    cut = [partition for partition, (first, _) in span.items() if first > 0 and partition not in whole]
+    return Published(name, file, _kept_from(file, cut), before)
 
 
 def _kept_from(file: Path, cut: Sequence[int]) -> int | None:
@@ -116,6 +129,7 @@ def _row(message: Message, value: bytes, shape: _Shape, plan: TopicPlan) -> tupl
     return (
         message.partition(),
         message.offset(),
+        stamp_of(message),
         record["group_by"],
         "\x1f".join("-" if it is None else f"={it}" for it in group.values()),
         json.dumps(group, ensure_ascii=False),

@@ -13,10 +13,10 @@ import duckdb
 
 from audit import limit
 from audit.measure import PARTS, grouped, measured
+from audit.moment import YEAR_9999_MS
 from flows.plan import Kpi, TopicPlan, Window
 
 DuckError = duckdb.Error
-YEAR_9999_MS = 253_402_300_799_999
 MEMORY = "1GB"
 GIVEN = "reason = 'future' OR cause IN ('idle', 'joined', 'closed')"
 
@@ -135,10 +135,11 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     events: str,
     table: str,
     shards: int = limit.SHARDS,
+    have: str = "",
 ) -> None:
     """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`).
 
-    `punctual`: whether it has an event that was not late.
+    `punctual`: whether it has an event that was not late; `have`: see `limit.over`.
     """
     window, group_set = cell
     names = [grouped(plan)[path] for path in group_set]
@@ -151,7 +152,7 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     dated = f"(SELECT *, {start} AS start FROM {events})"
     grouping = f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
     database.execute(f"{grouping} FROM {dated} GROUP BY {keys}")
-    if limit.over(database, table, names, plan.max_groups, shards):
+    if limit.over(database, table, names, plan.max_groups, shards, have):
         same = " AND ".join(f"dated.{name} IS NOT DISTINCT FROM gone.{name}" for name in ("start", *names))
         folded = ", ".join(f"CASE WHEN gone.start IS NULL THEN dated.{name} ELSE '{limit.OTHER}' END AS {name}" for name in names)
         database.execute(

@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 
 def _repair(where: Ground, given: argparse.Namespace) -> int:
-    found = survey(where, given.topic)
-    changes = [change for window in found.plan.windows for change in _changes(found, window, _published(where, found, window))]
+    found = survey(where, given.topic, given.since, given.begin)
+    changes = [change for window in found.plan.windows for change in _changes(found, window, read_published(where, found, window))]
+    changes.sort(key=lambda it: (it.window.size_ms, it.record["window_start"], it.record["group_by"], it.lines[0]))
     late = sum(count for name, count in found.counts().items() if name.startswith("late "))
     if not changes:
         print(f"nothing to do: {late:,} late records, and every closed window holds its own")
@@ -69,10 +70,6 @@ def _repair(where: Ground, given: argparse.Namespace) -> int:
     count = write(where.settings, f"{where.flow_id}-repair", _entries(where, found, changes))
     print(f"{count:,} rows published")
     return DONE
-
-
-def _published(where: Ground, found: Survey, window: Window) -> Published:
-    return read_published(where.topics, found.plan, window, where.schema_of, where.directory)
 
 
 def _changes(found: Survey, window: Window, published: Published) -> Iterator[Change]:
@@ -92,7 +89,7 @@ def _changes(found: Survey, window: Window, published: Published) -> Iterator[Ch
     events = f"(SELECT * FROM {recompute.counted(found.judged.parts, found.ends)} WHERE {start} IN (SELECT start FROM late_windows))"
     for group_set in plan.group_sets:
         database.execute(f"CREATE OR REPLACE TABLE have AS {valid(published, group_set)}")
-        recompute.rows(database, plan, (window, group_set), events, "mended")
+        recompute.rows(database, plan, (window, group_set), events, "mended", have="have")
         for row in recompute.fetched(database, JOINED.format(want="mended") + " WHERE want.start IS NOT NULL"):
             lines = list(_lines(found, window, group_set, row))
             if lines:
@@ -106,7 +103,7 @@ def _lines(found: Survey, window: Window, group_set: tuple[str, ...], row: Mappi
     if row["have_row"] is None:
         yield f"{place}: no row -> {row['events']} events"
     else:
-        yield from (f"{place}: {field}: {old} -> {new}" for _, field, old, new in changed(found, window, row, place))
+        yield from (f"{place}: {field}: {old} -> {new}" for _, field, old, new, _ in changed(found, window, row, place))
 
 
 def _record(found: Survey, window: Window, group_set: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, Any]:

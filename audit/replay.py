@@ -16,18 +16,21 @@ from dataclasses import dataclass, field
 import polars as pl
 from confluent_kafka import Message
 
+from audit.aside import is_of
 from audit.command import DECLINED, DONE, command, parser
 from audit.decode import Said, decode, reading
 from audit.gather import schema_ids
 from audit.measure import part
-from audit.recompute import YEAR_9999_MS
+from audit.moment import YEAR_9999_MS
 from audit.survey import Ground, Survey, survey
-from audit.topic import headers_of
+from audit.topic import headers_of, stamp_of
 from audit.write import Entry, confirmed, write
+from flows.errors import ConfigError
 from flows.plan import TopicPlan
 from flows.records import DEAD
 
 REPLAYED = "kpi.replayed"
+REASONS = ("size", "short", "magic", "schema", "malformed", "range", "time", "future")  # of dead letters, as the flow gives them
 
 ABOUT = """Write dead letters of a source topic to it again, once what was wrong is mended (a schema registered, a setting changed).
 
@@ -61,14 +64,17 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 def _replay(where: Ground, given: argparse.Namespace) -> int:
     topic, reasons = given.topic, frozenset((given.reasons or "").split(",")) - {""}
-    letters = _sorted(where, survey(where, topic), reasons)
+    if unknown := reasons.difference(REASONS):
+        raise ConfigError(f"REASON: got {', '.join(map(repr, sorted(unknown)))}, want some of {','.join(REASONS)}")
+    found = survey(where, topic, given.since, given.begin)
+    letters = _sorted(where, found, reasons)
     print("\n".join(_words(letters)))
     if not letters.usable:
         print("nothing to do")
         return DONE
     if not confirmed(f"write {len(letters.usable):,} messages to {topic}?", yes=given.yes):
         return DECLINED
-    count = write(where.settings, f"{where.flow_id}-replay", _entries(where, topic, letters.usable))
+    count = write(where.settings, f"{where.flow_id}-replay", _entries(where, found, letters.usable))
     print(f"{count:,} messages written to {topic}")
     return DONE
 
@@ -86,16 +92,17 @@ def _words(letters: Letters) -> Iterator[str]:
         yield f"usable now: {len(letters.usable):,}, of which {letters.late:,} would be late"
 
 
-def _letters(where: Ground, topic: str) -> Iterator[list[tuple[Message, dict[str, str]]]]:
+def _letters(where: Ground, found: Survey) -> Iterator[list[tuple[Message, dict[str, str]]]]:
+    """The dead letters of the topic. Those from before the flow was begun anew it has met once more since, or can read now."""
     for messages in where.topics.read(DEAD, where.topics.span(DEAD)):
-        said = [(message, headers_of(message)) for message in messages]
-        yield [(message, headers) for message, headers in said if headers.get("kpi.topic") == topic and "kpi.offset" in headers]
+        said = [(message, headers_of(message)) for message in messages if stamp_of(message) >= found.begun.since_ms]
+        yield [(message, headers) for message, headers in said if is_of(headers, found.topic)]
 
 
 def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
     """Every dead letter of the topic, put where it belongs."""
     replayed, letters, seen = _replayed(where, found), Letters(), set[Place]()
-    for batch in _letters(where, found.topic):
+    for batch in _letters(where, found):
         chosen = []
         for message, said in batch:
             place = int(said["kpi.partition"]), int(said["kpi.offset"])
@@ -115,13 +122,9 @@ def _sorted(where: Ground, found: Survey, reasons: frozenset[str]) -> Letters:
 
 def _replayed(where: Ground, found: Survey) -> set[Place]:
     """What stands in the source topic again, by its headers. A replay stands behind its original, so only from the first letter on."""
-    firsts: dict[int, int] = {}
-    for batch in _letters(where, found.topic):
-        for _, said in batch:
-            partition, offset = int(said["kpi.partition"]), int(said["kpi.offset"])
-            firsts[partition] = min(offset, firsts.get(partition, offset))
+    letters = pl.scan_parquet(found.aside.file).filter(pl.col("reason") != "late").group_by("partition").agg(pl.col("offset").min())
     span = where.topics.span(found.topic)
-    asked = {partition: (max(first, span[partition][0]), span[partition][1]) for partition, first in firsts.items() if partition in span}
+    asked = {p: (max(first, span[p][0]), span[p][1]) for p, first in letters.collect().iter_rows() if p in span}
     return {
         (message.partition() or 0, int(headers_of(message)[REPLAYED]))
         for messages in where.topics.read(found.topic, asked, unread=found.aside.unread)
@@ -141,13 +144,9 @@ def _examine(where: Ground, found: Survey, chosen: Sequence[tuple[Place, int, by
         dict(made.columns),
         lambda id_: reading(where.schema_of(id_), made),
     )
-    heads = {"partition": pl.Int32(), "offset": pl.Int64(), "stamp": pl.Int64()}
-    head = pl.DataFrame([(*place, stamp_ms) for place, stamp_ms, _ in chosen], schema=heads, orient="row")
-    for partition, offset, stamp_ms, fate, time_ms in (
-        part(made, pl.concat([head, frame.drop("row")], how="horizontal"))
-        .select("partition", "offset", "stamp", "fate", "time")
-        .iter_rows()
-    ):
+    heads = [(*place, stamp_ms) for place, stamp_ms, _ in chosen]
+    judged = part(made, list(zip(*heads, strict=True)), frame).select("partition", "offset", "stamp", "fate", "time")
+    for partition, offset, stamp_ms, fate, time_ms in judged.iter_rows():
         still = fate or _time_fate(made, time_ms, stamp_ms)
         if still:
             letters.still[still] += 1
@@ -164,14 +163,15 @@ def _time_fate(made: TopicPlan, time_ms: int | None, stamp_ms: int) -> str | Non
     return "future" if 0 <= stamp_ms < time_ms - made.max_future_ms else None
 
 
-def _entries(where: Ground, topic: str, usable: set[Place]) -> Iterator[Entry]:
+def _entries(where: Ground, found: Survey, usable: set[Place]) -> Iterator[Entry]:
     left = set(usable)
-    for batch in _letters(where, topic):
+    for batch in _letters(where, found):
         for message, said in batch:
             partition, offset = place = int(said["kpi.partition"]), int(said["kpi.offset"])
             if place in left and "kpi.truncated" not in said and message.value() is not None:
                 left.discard(place)
-                yield Entry(topic, message.key(), message.value(), [(REPLAYED, str(offset))], partition, max(0, int(said["kpi.timestamp"])))
+                stamp_ms = max(0, int(said["kpi.timestamp"]))
+                yield Entry(found.topic, message.key(), message.value(), [(REPLAYED, str(offset))], partition, stamp_ms)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A source topic, read and judged. In: the environment, Kafka. Out: what every command here begins with.
 
-The order matters beside a live flow: first how far the flow has come, then what it has set aside, then the source topic. Rows of a KPI
-topic are read after that, so they are there for everything before the offsets that the flow had committed.
+The order matters beside a live flow: first when it began and how far it has come, then what it has set aside, then the source topic. Rows
+of a KPI topic are read after that, so they are there for everything before the offsets that the flow had committed.
 """
 
 import time
@@ -16,12 +16,13 @@ import duckdb
 from audit import recompute
 from audit.aside import Aside, read_aside
 from audit.gather import Batch, Gather, Source
+from audit.lineage import Begun, begun
 from audit.topic import CannotVerifyError, Topics, stamp_of
 from flows.connection import connection
 from flows.declaration import Declaration, read_declaration
 from flows.errors import ConfigError
 from flows.fields import Schema
-from flows.plan import TopicPlan, Window
+from flows.plan import TopicPlan, Window, label
 from flows.registry import Away, Registry
 
 SETTLE_S = 1.0  # the parts of the sink commit one after the other, a few ms apart; offsets are shown once a second
@@ -52,6 +53,14 @@ class Ground:
         """A source topic with its schemas."""
         return Source(self.declaration, topic, self.schema_of, lambda: self.registry.versions(f"{topic}-value"))
 
+    def windows(self, topic: str, wanted: str | None) -> list[Window]:
+        """One window size, or all of the topic's. Raises ConfigError."""
+        known = [Window(size_ms, label(size_ms)) for size_ms in self.declaration.of(topic).windows]
+        chosen = [window for window in known if wanted in (None, window.label)]
+        if not chosen:
+            raise ConfigError(f"WINDOW: got {wanted!r}, want one of {', '.join(window.label for window in known)}")
+        return chosen
+
 
 @contextmanager
 def ground(environ: Mapping[str, str], say: Say) -> Iterator[Ground]:
@@ -70,7 +79,8 @@ def ground(environ: Mapping[str, str], say: Say) -> Iterator[Ground]:
 class Survey:
     """`span`: what of each partition was read; `ends`: how far the flow has come; `closed_ms`: up to where data alone closes windows.
 
-    `from_ms`: windows that begin before it are left out, and `why`; `beyond`: whether messages wait behind `ends`.
+    `cut`: partitions of which the beginning was not read; `from_ms`: windows that begin before it are left out, and `why`;
+    `begun`: since when what the flow has published counts.
     """
 
     topic: str
@@ -84,6 +94,7 @@ class Survey:
     closed_ms: int | None
     from_ms: int | None
     why: str
+    begun: Begun
 
     @property
     def messages(self) -> int:
@@ -98,55 +109,50 @@ class Survey:
         query = f"SELECT {name} AS name, count(*) AS n FROM {recompute.parquet(self.judged.parts)} GROUP BY 1 ORDER BY 1"
         return {row["name"]: row["n"] for row in recompute.fetched(self.database, query)}
 
-    def windows(self, label: str | None) -> list[Window]:
-        """One window size, or all of the topic's. Raises ConfigError."""
-        chosen = [window for window in self.plan.windows if label in (None, window.label)]
-        if not chosen:
-            raise ConfigError(f"WINDOW: got {label!r}, want one of {', '.join(window.label for window in self.plan.windows)}")
-        return chosen
 
-
-def survey(where: Ground, topic: str, from_ms: int | None = None) -> Survey:
-    """Read and judge a source topic. Raises CannotVerifyError, ConfigError."""
+def survey(where: Ground, topic: str, since_ms: int | None, from_ms: int | None) -> Survey:
+    """Read and judge a source topic. `since_ms`: see Begun, None: as kpi.progress says. Raises CannotVerifyError, ConfigError."""
     partitions = where.topics.partitions(topic)
     if not partitions:
         raise CannotVerifyError(f"there is no topic {topic!r}: set TOPIC to a source topic")
+    began = begun(where.topics, where.flow_id) if since_ms is None else Begun(since_ms)
     ends = where.topics.committed(topic, partitions)
     if not ends:
         raise CannotVerifyError(
             f"the flow {where.flow_id!r} has committed no offsets of {topic}: let it run first, or set KPI_FLOW_ID to the id it runs under"
         )
     time.sleep(SETTLE_S)
-    aside = read_aside(where.topics, topic, where.directory)
+    aside = read_aside(where.topics, topic, where.directory, began.since_ms)
     span = where.topics.span(topic)
-    cut = frozenset(partition for partition, (first, _) in span.items() if first > 0)
     start = where.declaration.of(topic).start
-    if start == "latest" and from_ms is None:
+    if start == "latest" and (from_ms is None or from_ms < began.since_ms):
         raise CannotVerifyError(
             f'{topic}: start = "latest": where the flow began is not written anywhere; give --from TIME after that moment'
         )
-    if isinstance(start, int):
+    expired = {partition for partition, (first, _) in span.items() if first > 0}
+    begin_ms = start if isinstance(start, int) else from_ms if start == "latest" else None
+    if begin_ms is not None:
         span = {
             partition: (max(span[partition][0], first), span[partition][1])
-            for partition, first in where.topics.at_time(topic, start, span).items()
+            for partition, first in where.topics.at_time(topic, begin_ms, span).items()
         }
+    cut = frozenset(span if start == "latest" else expired)
     gather, firsts = _gathered(where, topic, aside, span)
     if not gather.parts:
         raise CannotVerifyError(f"{topic} holds no messages")
     database = recompute.connect(where.directory)
     known = recompute.Known(aside.file, {partition: ends.get(partition, 0) for partition in range(partitions)}, cut)
     judged = recompute.judge(database, gather.plan, gather.parts, known)
+    future_ms = gather.plan.max_future_ms
     bounds = [
         (from_ms, "begin before --from"),
         (start if isinstance(start, int) else None, "begin before `start`"),
-        (
-            max((firsts.get(p, 0) + gather.plan.max_future_ms for p in cut), default=None),
-            "may hold events that have expired from the source topic",
-        ),
+        (max((firsts.get(p, 0) + future_ms for p in expired), default=None), "may hold events that have expired from the source topic"),
+        (begin_ms + future_ms if start == "latest" and begin_ms is not None else None, "may hold events from before --from"),
     ]
     lowest, why = max(((at, said) for at, said in bounds if at is not None), default=(None, ""))
     closed = recompute.closed_ms(gather.plan, judged.reached, partitions)
-    return Survey(topic, gather.plan, database, judged, aside, span, ends, cut, closed, lowest, why)
+    return Survey(topic, gather.plan, database, judged, aside, span, ends, cut, closed, lowest, why, began)
 
 
 def _gathered(where: Ground, topic: str, aside: Aside, span: Mapping[int, tuple[int, int]]) -> tuple[Gather, dict[int, int]]:

@@ -31,9 +31,15 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        print("nothing was written; to do it: YES=1 (--yes)")
+        print("nothing was changed; to do it: YES=1 (--yes)")
         return False
-    return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    signal.siginterrupt(signal.SIGINT, True)  # importing polars sets a handler after which a read goes on, and waits
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    agreed = sys.stdin.readline().strip().lower() in {"y", "yes"}
+    if not agreed:
+        print("nothing was changed")
+    return agreed
 
 
 def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[Entry]) -> int:

@@ -65,6 +65,8 @@ def plan(directory: Path, flow_id: str, markers: Mapping[str, Marker | None]) ->
         f"  - {moved}",
         "The next start reads every topic from `start` again, and publishes every final row of what the topics still hold once more, under",
         "the same keys; late records and dead letters too. Rows of events that have expired stay as they are.",
+        "`make verify` then compares what was published since, and only counts what stands before; late messages are out of rows again,",
+        "so `make repair` is to be done once more. kpi.progress may forget the reset after an hour: verify's --since then says it.",
     ]
 
 

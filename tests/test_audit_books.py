@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from audit import recompute
 from audit.aside import SCHEMA, Aside
-from audit.compare import Tally, books
+from audit.books import books
+from audit.compare import Tally
 from audit.gather import Doubts
+from audit.lineage import Begun
 from audit.survey import Survey
 from tests.test_strangers import STRETCH, wanted
 
 FATES = {"m": "magic", "g": "folded", "s": "short", "t": "tombstone"}
 UNKEPT = "dead letters of a partition that holds no Avro, of which a sample is kept"
 UNREAD = "batches that the flow could not unpack"
-Letter = tuple[int, int, str, str | None, int | None]  # SCHEMA
+Letter = tuple[int, int, str, str | None, int | None]  # SCHEMA but for the stamp
 
 
 def found(kinds: str, letters: Sequence[Letter], gone: Collection[int] = (), cut: Collection[int] = ()) -> tuple[list[str], dict[str, int]]:
@@ -34,7 +36,7 @@ def found(kinds: str, letters: Sequence[Letter], gone: Collection[int] = (), cut
         judged, aside = Path(name, "judged.parquet"), Path(name, "aside.parquet")
         shape = {"partition": pl.Int32, "offset": pl.Int64, "verdict": pl.String, "cause": pl.String}
         pl.DataFrame([(0, offset, fates[offset], None) for offset in there], shape, orient="row").write_parquet(judged)
-        pl.DataFrame(letters, SCHEMA, orient="row").write_parquet(aside)
+        pl.DataFrame([(*letter[:-1], 1, letter[-1]) for letter in letters], SCHEMA, orient="row").write_parquet(aside)
         survey = Survey(
             "t",
             cast("Any", None),
@@ -47,6 +49,7 @@ def found(kinds: str, letters: Sequence[Letter], gone: Collection[int] = (), cut
             None,
             None,
             "",
+            Begun(),
         )
         tally = Tally()
         return [str(difference) for difference in books(survey, tally)], tally.left_out
@@ -84,3 +87,19 @@ def test_a_row_whose_beginning_has_expired_may_be_longer_than_it_looks() -> None
     kept = [offset for offset in letters_of(kinds) if offset[1] >= 600]
     assert found(kinds, kept, gone=range(600), cut={0})[0] == []
     assert len(found(kinds, kept, gone=range(600))[0]) == 599, "offsets 1,001 to 1,599"
+
+
+def test_a_batch_that_could_not_be_read_ends_a_row_so_what_follows_must_be_there() -> None:
+    kinds = "m" * 900 + "gggggg" + "m" * 900
+    kept = [letter for letter in letters_of(kinds) if letter[1] != 1_500]
+    lost = "t[0] offset 1500: fate: published nothing, recomputed 'magic'"
+    assert found(kinds, [(0, 900, "size", None, 905), *kept], gone=range(900, 906)) == ([lost], {UNREAD: 1})
+
+
+def test_a_record_that_is_there_twice_is_compared_as_well() -> None:
+    """Of equal copies it is known since when the last one is there; what they say may be wrong, or differ."""
+    letter: Letter = (0, 0, "short", None, None)
+    assert found("s", [letter, letter])[0] == ["t[0] offset 0: records set aside: published 2, recomputed 1"]
+    wrong = "t[0] offset 0: fate: published 'short', recomputed 'folded'"
+    assert found("g", [letter, letter])[0] == ["t[0] offset 0: records set aside: published 2, recomputed 1", wrong]
+    assert found("s", [letter, (0, 0, "magic", None, None)])[0][0].endswith("set aside: published '2, which differ', recomputed 1")

@@ -89,5 +89,22 @@ def test_late_events_of_a_repair_push_no_group_out_of_its_row(tmp_path: Path) ->
         assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == rows
 
 
+def test_a_second_repair_pushes_no_group_out_of_the_row_that_the_first_one_gave_it(tmp_path: Path) -> None:
+    """With a limit of 2: one group of the flow, one of the first repair, and a late one with a smaller crc32 after it."""
+    first, second, flow = sorted(("a", "b", "c"), key=lambda name: zlib.crc32(name.encode()))
+    said = [(0, 500, flow, "folded"), (1, 500, second, "late"), (2, 500, first, "late")]
+    frame = pl.DataFrame(said, {"offset": pl.Int64, "time": pl.Int64, "g0": pl.String, "verdict": pl.String}, orient="row")
+    frame.with_columns(pl.lit(0).alias("partition"), pl.lit(value=True).alias("kept")).write_parquet(tmp_path / "part.parquet")
+    plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a",), 2))
+    database = recompute.connect(tmp_path)
+    database.execute("CREATE TABLE have AS SELECT 0 AS start, '' AS key, NULL AS row WHERE false")
+    for stop, rows in ((2, {flow: 1, second: 1}), (3, {flow: 1, second: 1, OTHER: 1})):
+        recompute.rows(
+            database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: stop}), "mended", 1, have="have"
+        )
+        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == rows
+        database.execute("CREATE OR REPLACE TABLE have AS SELECT start, key, 'published' AS row FROM mended")
+
+
 def test_the_audit_counts_with_as_many_shards_as_the_flow_has() -> None:
     assert topology.SHARDS == SHARDS

@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import pty
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -71,10 +73,38 @@ class Audit:
 
     def run(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """`python -m audit.…` in the flow's environment."""
-        own = {"KPI_CONFIG": str(self.flow.home / "kpi.toml"), "KPI_FLOW_ID": self.flow.prefix}
-        environ = {**os.environ, **self.cluster.environ, **own}
+        environ = {**os.environ, **self.cluster.environ, **self.own}
         command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+    def ask(self, module: str, answer: signal.Signals) -> tuple[int, str]:
+        """The same in a terminal, with a signal at its prompt: exit code, and what it says."""
+        ours, theirs = pty.openpty()
+        environ = {**os.environ, **self.cluster.environ, **self.own}
+        command = [sys.executable, "-m", module, self.topic.name]
+        try:
+            with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+                assert child.stdout is not None
+                said = b""
+                while not said.endswith(b"[y/N] "):
+                    said += (octet := child.stdout.read(1))
+                    assert octet, said
+                child.send_signal(answer)
+                try:
+                    rest, _ = child.communicate(timeout=20)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    raise
+                return child.returncode, (said + rest).decode()
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """What the commands need of the flow's environment."""
+        home = self.flow.home
+        return {"KPI_CONFIG": str(home / "kpi.toml"), "KPI_FLOW_ID": self.flow.prefix, "BYTEWAX_RECOVERY_DIRECTORY": str(home / "recovery")}
 
     def verify(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return self.run("audit.verify", self.topic.name, *arguments)
@@ -155,7 +185,7 @@ class Audit:
             schema, body = self._schema(f"{message.topic()}-{end}"), io.BytesIO()
             fastavro.schemaless_writer(body, schema, {field["name"]: row[field["name"]] for field in schema["fields"]})
             bodies.append(head[:5] + body.getvalue())
-        return Record(bodies[0], bodies[1], message.partition(), message.headers())
+        return Record(bodies[0], bodies[1], message.partition(), message.headers(), message.timestamp()[1])
 
     def _schema(self, subject: str) -> Any:
         if subject not in self.schemas:
@@ -174,7 +204,7 @@ class Audit:
         until(lambda: len(admin.list_topics(timeout=10).topics.get(topic, SimpleNamespace(partitions=())).partitions) == partitions, 30)
         producer = Producer({"bootstrap.servers": self.cluster.bootstrap, "log_level": 0})
         for record in records:
-            producer.produce(topic, record.value, record.key, record.partition, headers=record.headers)
+            producer.produce(topic, record.value, record.key, record.partition, headers=record.headers, timestamp=record.stamp_ms)
         assert producer.flush(30) == 0
 
 
@@ -185,10 +215,11 @@ class Record(NamedTuple):
     value: bytes | None
     partition: int
     headers: Any
+    stamp_ms: int
 
     @classmethod
     def of(cls, message: Any) -> "Record":
-        return cls(message.key(), message.value(), message.partition(), message.headers())
+        return cls(message.key(), message.value(), message.partition(), message.headers(), message.timestamp()[1])
 
 
 def sale(
@@ -206,3 +237,16 @@ def ran(cluster: Cluster, home: Path, prefix: str) -> Audit:
         audit.until_closed(11, child)
         assert audit.flow.end(child) == 0
     return audit
+
+
+def again(audit: Audit) -> None:
+    """The flow from the beginning of its topics, until it has published all windows once more."""
+
+    def published() -> list[int]:
+        topics = (f"kpi.{audit.topic.name}.{window}" for window in ("1s", "5s"))
+        return [sum(row["closed_by"] != "repair" for row in finals(audit.cluster, topic)) for topic in topics]
+
+    before = published()
+    with audit.flow.running() as child:
+        until(lambda: all(now >= 2 * then for now, then in zip(published(), before, strict=True)), 60, child)
+        assert audit.flow.end(child) == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import pytest
 
 from flows.registry import Registry
 from infra.embedded import Cluster
-from tests.integration.audits import SALE, Audit, ran, sale
+from tests.integration.audits import SALE, Audit, again, ran, sale
 from tests.integration.running import ROOT, T0_MS, now_ms, until
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)  # ten runs of a command
 def test_a_repair_holds_the_late_messages_verify_agrees_and_a_second_one_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     audit = ran(cluster, tmp_path, "mend.")
     before = {kind: audit.kept(f"kpi.mend.sales.{kind}") for kind in ("1s", "5s")}
@@ -26,7 +27,13 @@ def test_a_repair_holds_the_late_messages_verify_agrees_and_a_second_one_changes
     asked = audit.run("audit.repair", "mend.sales")
     assert asked.returncode == 1
     assert " -> " in asked.stdout
-    assert "nothing was written; to do it: YES=1" in asked.stdout
+    assert "nothing was changed; to do it: YES=1" in asked.stdout
+    starts = re.findall(r"^(\d+s) \[(\S+Z), ", asked.stdout, re.MULTILINE)
+    assert len(starts) == 10
+    assert starts == sorted(starts)
+    code, told = audit.ask("audit.repair", signal.SIGINT)
+    assert code == 130, told
+    assert told.splitlines()[-1].endswith("stopped; nothing was changed")
     assert len(audit.kept("kpi.mend.sales.1s")) == len(before["1s"])
 
     mended = audit.run("audit.repair", "mend.sales", "--yes")
@@ -51,9 +58,9 @@ def test_a_repair_holds_the_late_messages_verify_agrees_and_a_second_one_changes
     said = audit.verify()
     assert said.returncode == 0, said.stdout + said.stderr
     assert " repaired) of " in said.stdout
-    again = audit.run("audit.repair", "mend.sales", "--yes")
-    assert again.returncode == 0
-    assert again.stdout.startswith("nothing to do: ")
+    second = audit.run("audit.repair", "mend.sales", "--yes")
+    assert second.returncode == 0
+    assert second.stdout.startswith("nothing to do: ")
 
     with audit.flow.running() as child:  # one more late message, after the repair
         audit.topic.send([sale(T0_MS + 5_000, "b", 7)], 0, T0_MS + 21_000)
@@ -66,6 +73,22 @@ def test_a_repair_holds_the_late_messages_verify_agrees_and_a_second_one_changes
     assert "rows published" in third.stdout
     said = audit.verify()
     assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.timeout(240)
+def test_after_a_reset_a_repair_is_done_once_more(cluster: Cluster, tmp_path: Path) -> None:
+    audit = ran(cluster, tmp_path, "redo.")
+    first = audit.run("audit.repair", "redo.sales", "--yes")
+    assert "rows published" in first.stdout
+    assert audit.run("flows.supervise", "--reset", "--yes").returncode == 0
+    again(audit)
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert " repaired) of " not in said.stdout
+    assert audit.run("audit.repair", "redo.sales", "--yes").stdout == first.stdout
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert " repaired) of " in said.stdout
 
 
 def _late(audit: Audit, topic: str, event: dict[str, Any]) -> bool:
@@ -105,6 +128,11 @@ def test_dead_letters_are_replayed_once_after_the_fix_and_then_counted(cluster: 
     assert "still not usable: 1 magic, 2 schema" in said.stdout
     assert "nothing to do" in said.stdout
 
+    wrong = audit.run("audit.replay", "dead.sales", "schema,shema")
+    assert wrong.returncode == 2
+    assert wrong.stdout == ""
+    assert "REASON: got 'shema', want some of size,short,magic,schema,malformed,range,time,future\n" in wrong.stderr
+
     assert Registry(cluster.registry_url).register("dead.sales-value", json.dumps(schema)) == next_id  # the fix
     fastavro.parse_schema(schema)
     asked = audit.run("audit.replay", "dead.sales", "schema")
@@ -118,9 +146,9 @@ def test_dead_letters_are_replayed_once_after_the_fix_and_then_counted(cluster: 
     assert [(m.key(), m.value(), m.timestamp()[1], dict(m.headers())["kpi.replayed"]) for m in new] == [
         (b"key", unreadable, T0_MS + 8_000, str(offset).encode()) for offset in (1, 2)
     ]
-    again = audit.run("audit.replay", "dead.sales", "--yes")
-    assert "replayed before: 2" in again.stdout
-    assert "nothing to do" in again.stdout
+    second = audit.run("audit.replay", "dead.sales", "--yes")
+    assert "replayed before: 2" in second.stdout
+    assert "nothing to do" in second.stdout
     assert len(audit.kept("dead.sales")) == size + 2
 
     with audit.flow.running() as child:
@@ -130,6 +158,34 @@ def test_dead_letters_are_replayed_once_after_the_fix_and_then_counted(cluster: 
     said = audit.verify()
     assert said.returncode == 0, said.stdout + said.stderr
     assert "taken as given: 2 schema" in said.stdout
+
+
+@pytest.mark.timeout(240)
+def test_dead_letters_from_before_a_reset_are_not_replayed_as_the_flow_has_met_their_messages_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    audit = Audit.of(cluster, tmp_path, "former.", 1)
+    topic = audit.topic
+    with audit.flow.running() as child:
+        topic.send([sale(T0_MS)], 0, T0_MS)
+        until(lambda: "kpi.former.sales.1s" in topic.admin.list_topics(timeout=10).topics, 60, child)  # its schemas are registered
+        time.sleep(1)
+        next_id, schema = _unknown(audit)
+        topic.send(
+            [b"\0" + next_id.to_bytes(4, "big") + topic.encoded(sale(T0_MS + 8_000, "b"))[5:] + b"\0", sale(T0_MS + 20_000)], 0, T0_MS
+        )
+        until(lambda: any(dict(m.headers())["kpi.topic"] == b"former.sales" for m in audit.kept("kpi.dead-letters")), 60, child)
+        assert audit.flow.end(child) == 0
+    assert Registry(cluster.registry_url).register("former.sales-value", json.dumps(schema)) == next_id  # the fix
+    assert audit.run("flows.supervise", "--reset", "--yes").returncode == 0
+    with audit.flow.running() as child:
+        until(lambda: sum(audit.row(m)["final"] for m in audit.kept("kpi.former.sales.1s")) >= 3, 60, child)
+        assert audit.flow.end(child) == 0
+    said = audit.run("audit.replay", "former.sales", "--yes")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout == "dead letters: none\nnothing to do\n"
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 def test_a_replay_that_is_stopped_has_written_nothing(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """`make verify` on a real broker, after the literal flow: equal where nothing is wrong, and every planted difference found."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from audit.moment import iso
+from audit.topic import Topics
 from infra.embedded import Cluster
-from tests.integration.audits import Audit, Record, ran
+from tests.integration.audits import PARTITIONS, Audit, Record, again, ran, sale
 from tests.integration.running import T0_MS, finals, until
 
 ROWS = "kpi.equal.sales.1s"
@@ -78,7 +82,7 @@ def test_a_changed_value_of_any_type_is_found_and_named(audit: Audit, planted: P
     *lines, last = said.stdout.splitlines()
     for second, (name, value) in enumerate(changes.items(), 3):
         start_ms = T0_MS + 1000 * second
-        assert any(f"[{start_ms}, {start_ms + 1000}) shop = 'b': {name}: published {value!r}, " in line for line in lines)
+        assert any(f"[{iso(start_ms)}, {iso(start_ms + 1000)}) shop = 'b': {name}: published {value!r}, " in line for line in lines)
     assert last.startswith(f"{len(changes)} differences in ")
 
 
@@ -140,10 +144,133 @@ def test_what_cannot_be_verified_says_the_way_on(audit: Audit) -> None:
         assert said.stdout == ""
         assert way_on in said.stderr
         assert "Traceback" not in said.stderr
+        if "WINDOW" in way_on:
+            assert "messages" not in said.stderr, "it was said before the topic was read"
     audit.topic.admin.create_topics([NewTopic("equal.unread", 1, 1)])["equal.unread"].result(10)
     said = audit.run("audit.verify", "equal.unread")
     assert said.returncode == 2
     assert "has committed no offsets of equal.unread: let it run first" in said.stderr
+
+
+@pytest.mark.timeout(400)  # two runs of a flow, five of the command
+def test_after_a_reset_what_came_then_is_compared_in_full_and_what_stood_before_is_counted(cluster: Cluster, tmp_path: Path) -> None:
+    audit = ran(cluster, tmp_path, "anew.")
+    before = audit.kept("kpi.anew.sales.1s")
+    assert audit.run("flows.supervise", "--reset", "--yes").returncode == 0
+    said = audit.verify()
+    assert said.returncode == 2, said.stdout + said.stderr
+    assert "was begun anew (make reset, " in said.stderr
+    assert "has published nothing since: let it run first" in said.stderr
+
+    again(audit)
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "final rows and records from before " in said.stdout
+    assert "when the flow was begun anew (make reset)" in said.stdout
+
+    rows = audit.kept("kpi.anew.sales.1s")
+    known = {(m.partition(), m.offset()) for m in before}
+    wrong, doubled = final(audit, before), final(audit, [m for m in rows if (m.partition(), m.offset()) not in known])
+    assert doubled.key() == wrong.key()
+    audit.republish(wrong.topic(), with_another(audit, rows, wrong, events=999))
+    said = audit.verify("1s")
+    assert said.returncode == 0, "a row from before counts no more: " + said.stdout + said.stderr
+    audit.republish(wrong.topic(), [*map(Record.of, rows), Record.of(doubled)])
+    said = audit.verify("1s")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final rows: published 2, recomputed 1" in said.stdout
+    assert "1 differences" in said.stdout
+
+    missing = next(m for m in rows if (m.partition(), m.offset()) not in known and audit.row(m)["final"])
+    audit.republish(wrong.topic(), without(rows, missing))
+    where = TopicPartition(missing.topic(), missing.partition(), 1)  # what expires first is from before
+    audit.topic.admin.delete_records([where])[TopicPartition(missing.topic(), missing.partition())].result(10)
+    said = audit.verify("1s")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final row: published nothing, recomputed" in said.stdout
+    assert "1 differences" in said.stdout
+
+
+@pytest.mark.timeout(240)
+def test_what_a_flow_without_a_recovery_directory_published_once_more_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    audit = ran(cluster, tmp_path, "twice.")
+    audit.flow.durable = False
+    again(audit)
+    said = audit.verify()
+    assert said.returncode == 1, said.stdout + said.stderr
+    reason, last = said.stdout.splitlines()
+    assert " were published more than once, with equal values, the last time from " in reason
+    assert "the flow was begun anew without a recovery directory" in reason
+    assert " differences in " in last
+    since = re.findall(r"--since (\S+)", reason)[0]
+    for arguments in (("--at-least-once",), ("--since", since)):
+        said = audit.verify(*arguments)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert {"--since": f"from before {since}, when the flow was begun anew", "--at-least-once": "published more than once"}[
+            arguments[0]
+        ] in said.stdout
+
+    messages = audit.kept("kpi.twice.sales.1s")
+    row = final(audit, messages)
+    audit.republish(row.topic(), with_another(audit, messages, row, amounts=10**9))
+    said = audit.verify("1s", "--at-least-once")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "final rows: published '2, which differ', recomputed 1" in said.stdout
+
+
+@pytest.mark.timeout(240)
+def test_a_topic_that_is_read_from_latest_is_verified_from_a_moment_on(cluster: Cluster, tmp_path: Path) -> None:
+    """What stands before the flow's start is in no row and no dead letter, and moves no watermark."""
+    audit = Audit.of(cluster, tmp_path, "latest.")
+    audit.flow.config = audit.flow.config.replace("max_future", 'start = "latest"\nmax_future')
+    for partition in range(PARTITIONS):
+        audit.topic.send([b"\0\0", sale(T0_MS + 3_890_000)], partition, T0_MS + 3_599_000)
+    topics = Topics({"bootstrap.servers": cluster.bootstrap}, "latest.")
+
+    def begun() -> bool:
+        for partition in range(PARTITIONS):
+            audit.topic.send([sale(T0_MS + 3_000_000)], partition, T0_MS + 3_000_000)
+        return len(topics.committed(audit.topic.name, PARTITIONS)) == PARTITIONS
+
+    with audit.flow.running() as child:
+        until(begun, 60, child)
+        audit.fill([3_600, *range(4_000, 4_006)])
+        audit.close(4_015)
+        audit.until_closed(4_005, child)
+        assert audit.flow.end(child) == 0
+    topics.close()
+    begin = ("--from", iso(T0_MS + 3_600_000))
+    for arguments in ((), (*begin, "--since", iso(T0_MS + 3_600_001))):  # a flow that is begun anew has a later start
+        said = audit.verify(*arguments)
+        assert said.returncode == 2
+        assert "give --from TIME after that moment" in said.stderr
+    said = audit.verify(*begin)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "rows of windows that may hold events from before --from" in said.stdout
+
+
+def with_another(audit: Audit, messages: list[Any], row: Any, **changes: Any) -> list[Record]:
+    """The records, one of them with other values."""
+    place = row.partition(), row.offset()
+    return [audit.like(m, **changes) if (m.partition(), m.offset()) == place else Record.of(m) for m in messages]
+
+
+def test_the_largest_batches_that_the_flow_reads_are_read_here_too(cluster: Cluster) -> None:
+    """Of zstd, which librdkafka unpacks into rooms that grow threefold, up to a largest."""
+    count, large = 250, 1_000_000_000
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    admin.create_topics([NewTopic("unpacked", 1, 1)])["unpacked"].result(10)
+    settings = {"bootstrap.servers": cluster.bootstrap, "compression.type": "zstd", "linger.ms": 60_000, "batch.num.messages": 1_000_000}
+    producer = Producer({**settings, "message.max.bytes": large, "batch.size": large, "queue.buffering.max.kbytes": 2_000_000})
+    producer.list_topics("unpacked", 30)
+    for _ in range(count):
+        producer.produce("unpacked", bytes(1 << 20), partition=0)
+    assert producer.flush(60) == 0
+    topics = Topics({"bootstrap.servers": cluster.bootstrap}, "unpacked")
+    try:
+        assert sum(len(messages) for messages in topics.read("unpacked", topics.span("unpacked"))) == count
+    finally:
+        topics.close()
 
 
 @pytest.mark.timeout(240)
