@@ -1,7 +1,7 @@
 """What became of every record that was sent. In: sent, acknowledged, failed, received, and when. Out: fates and shares. Pure.
 
-    sent ──► acknowledged at offset 7 ──► received at 7: in time or delayed
-      └─► failed                 └──► the reader meets another record at 7, or is past it: lost
+sent ──► acknowledged at offset 7 ──► received at 7: in time or delayed
+  └─► failed                 └──► the reader meets another record at 7, or is past it: lost
 """
 
 from collections import Counter, deque

