@@ -26,6 +26,21 @@ def clean_data(compose: Compose) -> int:
     return compose.run("down", "--volumes")
 
 
+def run(command: str, compose: Compose, said: argparse.Namespace) -> int:
+    """The exit code of one command. Raises ClusterError."""
+    if command == "up":
+        up(compose, say, said.profile)
+        return 0
+    check_daemon()
+    match command:
+        case "logs":
+            return compose.run("logs", "--tail=100", "--follow", *said.service)
+        case "clean-data":
+            return clean_data(compose)
+        case _:
+            return compose.run(command)
+
+
 def main() -> int:
     """0 when done, 1 with one line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m infra.cluster", description="The cluster of infra/docker-compose.yml.")
@@ -38,20 +53,7 @@ def main() -> int:
     commands.add_parser("clean-data", help="remove containers and data, after asking")
     said = parser.parse_args()
     try:
-        compose = Compose()
-        if said.command == "up":
-            up(compose, say, said.profile)
-            return 0
-        check_daemon()
-        match said.command:
-            case "down":
-                return compose.run("down")
-            case "ps":
-                return compose.run("ps")
-            case "logs":
-                return compose.run("logs", "--tail=100", "--follow", *said.service)
-            case _:
-                return clean_data(compose)
+        return run(said.command, Compose(), said)
     except ClusterError as error:
         say(f"make {said.command}: {error}")
         return 1

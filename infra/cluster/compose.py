@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -97,11 +97,11 @@ class Compose:
     command: list[str] = field(default_factory=which_compose)
     environ: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str, **how: Any) -> "subprocess.Popen[str]":
-        """The running command."""
+    def start(self, *arguments: str, output: int | IO[str] | None = None, errors: int | None = None) -> "subprocess.Popen[str]":
+        """The running command; what it says goes to our output unless told otherwise."""
         whole = [*self.command, "--project-name", PROJECT, "--file", str(FILE), *arguments]
         environ = {**os.environ, "COMPOSE_PROFILES": ",".join(PROFILES), **self.environ}
-        return subprocess.Popen(whole, env=environ, text=True, **how)
+        return subprocess.Popen(whole, env=environ, text=True, stdout=output, stderr=errors)
 
     def run(self, *arguments: str) -> int:
         """Its exit code; it says to our output what it says."""
@@ -109,7 +109,7 @@ class Compose:
 
     def services(self) -> list[Service]:
         """Every service of the file, in its order."""
-        process = self.start("config", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self.start("config", output=subprocess.PIPE, errors=subprocess.PIPE)
         output, errors = process.communicate()
         if process.returncode:
             raise ClusterError(f"{FILE.name}: {last_line(errors)}")

