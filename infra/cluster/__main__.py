@@ -5,6 +5,7 @@ import os
 import sys
 
 from infra.cluster.compose import PROFILES, PROJECT, Compose
+from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
 from infra.cluster.machine import check_daemon
 from infra.cluster.up import up
@@ -31,6 +32,8 @@ def run(command: str, compose: Compose, said: argparse.Namespace) -> int:
     if command == "up":
         up(compose, say, said.profile)
         return 0
+    if command == "doctor":
+        return 0 if doctor(os.environ, say) else 1
     check_daemon()
     match command:
         case "logs":
@@ -50,6 +53,7 @@ def main() -> int:
     commands.add_parser("down", help="stop and remove the containers; data stays")
     commands.add_parser("ps", help="which services run")
     commands.add_parser("logs", help="what a service says").add_argument("service", nargs="*")
+    commands.add_parser("doctor", help="name the first hop from here to the charts that is broken")
     commands.add_parser("clean-data", help="remove containers and data, after asking")
     said = parser.parse_args()
     try:
