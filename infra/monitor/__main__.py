@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, disable_created_metrics, start_http_server
 
@@ -63,12 +63,7 @@ def main(environ: Mapping[str, str]) -> None:
         REGISTRY.register(Burrow(said["MONITOR_BURROW"]))
     kafka: dict[str, str | int | float | bool] = {**connection(environ).librdkafka()}
     topic = Topic(AdminClient(kafka), said["MONITOR_TOPIC"], copies=3, least=int(said["MONITOR_BROKERS"]))
-    canary = Canary(
-        Producer({"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}),
-        Consumer({"group.id": topic.name, "enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}),
-        topic.name,
-        float(said["MONITOR_LATE_S"]),
-    )
+    canary = Canary(kafka, topic.name, float(said["MONITOR_LATE_S"]))
     while not keep(topic, canary):
         if stop.wait(1):
             return

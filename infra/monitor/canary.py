@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -14,33 +14,31 @@ COMMIT_S = 1.0
 PADDING = b"." * 100
 
 
-def _new_session() -> bytes:
-    """A name for this run: records of earlier ones are of no interest."""
-    return uuid.uuid4().hex[:12].encode()
-
-
-@dataclass
 class Canary:
     """The writer and the reader of one topic. `watch` gives it its partitions; the reader begins at their ends."""
 
-    producer: Producer
-    consumer: Consumer
-    topic: str
-    late_s: float
-    _session: bytes = field(default_factory=_new_session)
-    _ledgers: dict[int, Ledger] = field(default_factory=dict)
-    _told: dict[int, dict[str, int]] = field(default_factory=dict)
-    _number: int = 0
-    _committed_s: float = 0.0
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(self, kafka: Mapping[str, str | int | float | bool], topic: str, late_s: float) -> None:
+        """Records that take longer than `late_s` seconds are late."""
+        self.topic = topic
+        self._late_s = late_s
+        self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}
+        self._producer = Producer(self._writes)
+        reads = {"enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}
+        self._consumer = Consumer({"group.id": topic, "on_commit": self._committed, **reads})
+        self._session = uuid.uuid4().hex[:12].encode()  # records of earlier runs are of no interest
+        self._ledgers: dict[int, Ledger] = {}
+        self._told: dict[int, dict[str, int]] = {}
+        self._number = 0
+        self._commit_s, self._commit_is_out = 0.0, False
+        self._lock = threading.RLock()
 
     def watch(self, partitions: int) -> None:
         """Take partitions that are new into the round, before anything is written to them."""
         for partition in range(len(self._ledgers), partitions):
-            end = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[1]
-            self.consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
+            end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[1]
+            self._consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
             with self._lock:
-                self._ledgers[partition], self._told[partition] = Ledger(self.late_s), {}
+                self._ledgers[partition], self._told[partition] = Ledger(self._late_s), {}
         metrics.partitions.set(partitions)
 
     def write(self) -> None:
@@ -54,32 +52,43 @@ class Canary:
                 metrics.show(partition, ledger, self._told[partition])
         for partition in list(self._ledgers):
             self._send(partition, self._number, time.monotonic())
-        self.producer.poll(0)
+        self._producer.poll(0)
 
     def _send(self, partition: int, number: int, sent_s: float) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
             now, offset = time.monotonic(), message.offset()
+            if error is not None or offset is None:
+                self._failed(partition, number)
+                return
             with self._lock:
-                if error is not None or offset is None:
-                    self._ledgers[partition].failed(number, now)
-                else:
-                    self._ledgers[partition].acknowledged(number, offset, now)
-                    metrics.produce_delay.labels(partition).observe((now - sent_s) * 1000)
+                self._ledgers[partition].acknowledged(number, offset, now)
+            metrics.produce_delay.labels(partition).observe((now - sent_s) * 1000)
 
         try:
-            self.producer.produce(self.topic, PADDING, b"%s:%d" % (self._session, number), partition, on_delivery=delivered)
+            self._producer.produce(self.topic, PADDING, b"%s:%d" % (self._session, number), partition, on_delivery=delivered)
         except BufferError:  # Kafka has been away for long
-            with self._lock:
-                self._ledgers[partition].failed(number, sent_s)
+            self._failed(partition, number)
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._failed(partition, number)
+            self._producer.flush(1)  # the others that it has not written fail as well
+            self._producer = Producer(self._writes)  # a writer whose place in the log is gone refuses to go on
+
+    def _failed(self, partition: int, number: int) -> None:
+        with self._lock:
+            self._ledgers[partition].failed(number, time.monotonic())
 
     def read(self, timeout_s: float) -> None:
         """Take what has come. Raises KafkaException when the reader is of no use any more."""
-        for message in self.consumer.consume(100, timeout_s):
+        for message in self._consumer.consume(100, timeout_s):
             if (error := message.error()) is not None:
                 self._amiss(error, message)
             else:
                 self._met(message)
-        if time.monotonic() - self._committed_s > COMMIT_S:
+        now = time.monotonic()
+        if not self._commit_is_out and now - self._commit_s > COMMIT_S:
+            self._commit_s, self._commit_is_out = now, True
             self._commit()
 
     def _met(self, message: Message) -> None:
@@ -104,17 +113,21 @@ class Canary:
             return
         if partition is None:
             return
-        low, end = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)
+        low, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)
         with self._lock:
             awaited = self._ledgers[partition].first_awaited
-        self.consumer.seek(TopicPartition(self.topic, partition, max(low, min(end, end if awaited is None else awaited))))
+        self._consumer.seek(TopicPartition(self.topic, partition, max(low, min(end, end if awaited is None else awaited))))
 
     def _commit(self) -> None:
-        started = self._committed_s = time.monotonic()
+        """Ask for a commit and read on: where the group's coordinator is away, records still come."""
         try:
-            self.consumer.commit(asynchronous=False)
+            self._consumer.commit(asynchronous=True)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - so is it named; nothing was read yet
-                metrics.commit_error.inc()
-        else:
-            metrics.commit_latency.observe((time.monotonic() - started) * 1000)
+            self._committed(error.args[0], [])
+
+    def _committed(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+        self._commit_is_out = False
+        if error is None:
+            metrics.commit_latency.observe((time.monotonic() - self._commit_s) * 1000)
+        elif error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - so is it named; nothing was read yet
+            metrics.commit_error.inc()
