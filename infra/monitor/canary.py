@@ -12,6 +12,7 @@ from infra.monitor.ledger import Ledger
 
 COMMIT_S = 1.0
 PADDING = b"." * 100
+STUCK_S = 5.0  # that long without a record that Kafka has
 
 
 class Canary:
@@ -28,6 +29,7 @@ class Canary:
         self._session = uuid.uuid4().hex[:12].encode()  # records of earlier runs are of no interest
         self._ledgers: dict[int, Ledger] = {}
         self._told: dict[int, dict[str, int]] = {}
+        self._met_s: dict[int, float] = {}
         self._number = 0
         self._commit_s, self._commit_is_out = 0.0, False
         self._lock = threading.RLock()
@@ -39,6 +41,7 @@ class Canary:
             self._consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
             with self._lock:
                 self._ledgers[partition], self._told[partition] = Ledger(self._late_s), {}
+            self._met_s[partition] = time.monotonic()
         metrics.partitions.set(partitions)
 
     def write(self) -> None:
@@ -69,11 +72,10 @@ class Canary:
         except BufferError:  # Kafka has been away for long
             self._failed(partition, number)
         except KafkaException as error:
-            if not error.args[0].fatal():
-                raise
             self._failed(partition, number)
-            self._producer.flush(1)  # the others that it has not written fail as well
-            self._producer = Producer(self._writes)  # a writer whose place in the log is gone refuses to go on
+            if error.args[0].fatal():
+                self._producer.flush(1)  # the others that it has not written fail as well
+                self._producer = Producer(self._writes)  # a writer whose place in the log is gone refuses to go on
 
     def _failed(self, partition: int, number: int) -> None:
         with self._lock:
@@ -82,11 +84,16 @@ class Canary:
     def read(self, timeout_s: float) -> None:
         """Take what has come. Raises KafkaException when the reader is of no use any more."""
         for message in self._consumer.consume(100, timeout_s):
-            if (error := message.error()) is not None:
-                self._amiss(error, message)
-            else:
+            if (error := message.error()) is None:
                 self._met(message)
+            elif error.fatal():
+                raise KafkaException(error)
         now = time.monotonic()
+        for partition in [partition for partition, met_s in list(self._met_s.items()) if now - met_s > STUCK_S]:
+            with self._lock:
+                awaited = self._ledgers[partition].first_awaited
+            if awaited is not None:
+                self._go_back(partition, awaited)
         if not self._commit_is_out and now - self._commit_s > COMMIT_S:
             self._commit_s, self._commit_is_out = now, True
             self._commit()
@@ -97,6 +104,7 @@ class Canary:
             return
         now, key = time.monotonic(), message.key()
         session, _, number = (key if isinstance(key, bytes) else b"").partition(b":")
+        self._met_s[partition] = now
         with self._lock:
             ledger = self._ledgers[partition]
             delay = ledger.received(int(number), offset, now) if session == self._session else None
@@ -104,19 +112,15 @@ class Canary:
         if delay is not None:
             metrics.records_delay.labels(partition).observe(delay * 1000)
 
-    def _amiss(self, error: KafkaError, message: Message) -> None:
-        """The log was cut off before the reader's place: it goes back to the first record that it waits for, or to the end."""
-        partition = message.partition()
-        if error.code() not in {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - so are they named
-            if error.fatal():
-                raise KafkaException(error)
-            return
-        if partition is None:
-            return
-        low, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)
-        with self._lock:
-            awaited = self._ledgers[partition].first_awaited
-        self._consumer.seek(TopicPartition(self.topic, partition, max(low, min(end, end if awaited is None else awaited))))
+    def _go_back(self, partition: int, awaited: int) -> None:
+        """Kafka has records, and the reader meets none: its place was cut off from the log. Back to the first that it waits for."""
+        self._met_s[partition] = time.monotonic()  # the next try is not at once
+        try:
+            low, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=0.5)
+            self._consumer.incremental_unassign([TopicPartition(self.topic, partition)])
+            self._consumer.incremental_assign([TopicPartition(self.topic, partition, max(low, min(end, awaited)))])
+        except KafkaException:
+            return  # its leader is not there yet
 
     def _commit(self) -> None:
         """Ask for a commit and read on: where the group's coordinator is away, records still come."""

@@ -22,7 +22,8 @@ class Ledger:
     """The books of one partition. A record is in time when it is received within `late_s` seconds after it was sent."""
 
     late_s: float
-    memory_s: float = 60.0  # shares are told over so long, and so long a received record is known again
+    window_s: float = 60.0  # shares are told over so long
+    memory_s: float = 600.0  # and so long a received record is known again
     fates: Counter[str] = field(default_factory=Counter)
     _way: dict[int, Record] = field(default_factory=dict)
     _seen: dict[int, tuple[int, float]] = field(default_factory=dict)  # number -> offset, when
@@ -55,8 +56,8 @@ class Ledger:
         if number in self._seen:
             self.fates["duplicated"] += self._seen[number][0] != offset
             return None
-        for other in [other for other, (at, _) in self._seen.items() if at >= offset]:
-            del self._seen[other]
+        while self._seen and next(reversed(self._seen.values()))[0] >= offset:
+            self._seen.popitem()
             self.fates["lost"] += 1
         self._seen[number] = (offset, now_s)
         if not (record := self._way.pop(number, None)):
@@ -82,7 +83,7 @@ class Ledger:
                 record.overdue = True
                 self._in_time.append((now_s, False))
         for shares in (self._in_time, self._written):
-            while shares and now_s - shares[0][0] > self.memory_s:
+            while shares and now_s - shares[0][0] > self.window_s:
                 shares.popleft()
         while self._seen and now_s - next(iter(self._seen.values()))[1] > self.memory_s:
             del self._seen[next(iter(self._seen))]
