@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo flow reset verify repair replay-dead test check fix bench chaos lock clean
+.PHONY: help setup demo up down ps logs doctor clean-data flow reset verify repair replay-dead test test-cluster check fix bench chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,24 @@ setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; 
 
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo
+
+up: $(stamp) ## the whole cluster in Docker: ZooKeeper, Kafka x3, registry, monitor, Prometheus, Grafana, ... (APPS=1 LENSES=1)
+	@$(bin)/python -m infra.cluster up $(if $(filter 1,$(APPS)),--profile apps) $(if $(filter 1,$(LENSES)),--profile lenses)
+
+down: $(stamp) ## stop the cluster; its data stays
+	@$(bin)/python -m infra.cluster down
+
+ps: $(stamp) ## which services of the cluster run, and how they are
+	@$(bin)/python -m infra.cluster ps
+
+logs: $(stamp) ## what a service of the cluster says, until Ctrl-C (SERVICE=kafka1)
+	@$(bin)/python -m infra.cluster logs $(SERVICE)
+
+doctor: $(stamp) ## walk from this machine over broker, registry, topic and flow to the dashboard, and name the first broken hop
+	@$(bin)/python -m infra.cluster doctor
+
+clean-data: $(stamp) ## remove the cluster and everything it remembers, after asking (YES=1)
+	@YES=$(YES) $(bin)/python -m infra.cluster clean-data
 
 flow: $(stamp) ## the KPI flow as in production: exactly-once, restarted after a crash, until Ctrl-C (KPI_WORKERS=1, KPI_PROCESSES=1)
 	@exec $(bin)/python -m flows.supervise
@@ -36,6 +54,9 @@ test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile tests/integration/test_chaos*.py # first, and apart: others measure seconds
 	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile --ignore-glob '*/test_chaos*.py'
 
+test-cluster: $(stamp) ## build the cluster, start it, and prove that it works; needs Docker (CLUSTER_KEEP=1 leaves it running)
+	@$(bin)/python -m pytest -v --durations=0 tests/cluster
+
 check: $(stamp) ## ruff, formatting, mypy --strict, and that imports point one way
 	@$(bin)/ruff check .
 	@$(bin)/ruff format --check .
@@ -58,7 +79,7 @@ lock: $(stamp) ## make requirements.lock and the broker's jgo.lock.toml anew
 	@cd infra/embedded && $(CURDIR)/$(bin)/jgo --resolver python lock
 
 clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
-	@rm -rf .venv .demo .chaos .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .demo .chaos .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(stamp):
 	@for python in python3 python3.12 python3.11 ""; do \

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge
 
+from flows.fold import Rows
 from flows.intake import Position
 from flows.watermark import NEVER
 
@@ -13,6 +14,9 @@ late_closed = Counter("kpi_late_closed_events", "Folded events whose slice was f
 groups_over = Counter("kpi_groups_over_limit", "Times that a group of a stretch was put into __other__; again if it comes again", ["topic"])
 unmeasured = Counter("kpi_unmeasured_values", "Values of folded events that KPIs leave out, by cause", ["topic", "of", "cause"])
 watermark = Gauge("kpi_watermark_seconds", "Event time a partition has reached (its lateness taken off)", ["topic", "partition"])
+rows = Counter("kpi_rows", "Rows of KPI topics, of closed windows (final) and of open ones (provisional)", ["topic", "window", "kind"])
+final_end = Gauge("kpi_final_window_end_seconds", "The end, in event time, of the latest window with final rows", ["topic", "window"])
+window_length = Gauge("kpi_window_seconds", "How long the windows of a KPI topic are", ["topic", "window"])
 waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])
 
 
@@ -28,3 +32,14 @@ def watermarks(topic: str, positions: Mapping[int, Position]) -> None:
     for partition, position in positions.items():
         if (reached := position.reached_ms) != NEVER:
             watermark.labels(topic, partition).set(reached / 1000)
+
+
+def written(made: Rows) -> None:
+    """Count rows that are to be written, and show how far the final ones have come."""
+    topic, window, table = made.plan.topic, made.window, made.table
+    final = table.filter("final")
+    rows.labels(topic, window.label, "final").inc(len(final))
+    rows.labels(topic, window.label, "provisional").inc(len(table) - len(final))
+    window_length.labels(topic, window.label).set(window.size_ms / 1000)
+    if not final.is_empty():
+        final_end.labels(topic, window.label).set((max(final["start"].to_list()) + window.size_ms) / 1000)

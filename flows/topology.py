@@ -112,4 +112,5 @@ def _of_group_set(keyed: tuple[str, Passed]) -> tuple[str, tuple[int, Passed]]:
 def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, list[Record]]:
     """The same group and window always goes through the same sink part, as its shard does, or the rest of its group set."""
     key, rows = keyed
+    metrics.written(rows)
     return str(zlib.crc32(key.encode()) % sink_parts), records.encode(rows)

@@ -140,9 +140,12 @@ def test_every_environment_variable_that_is_read_is_documented_and_no_other() ->
 
 
 def read_variables() -> set[str]:
-    """Names that the code looks up in an environment: `environ.get("X")`, `environ["X"]`, `f(environ, "X")`."""
+    """Names that the code looks up in an environment: `environ.get("X")`, `environ["X"]`, `f(environ, "X")`.
+
+    Those of the cluster and its monitor stand in infra/README.md.
+    """
     found = set()
-    for file in sources("flows", "serve", "infra").values():
+    for file in sources("flows", "serve", "infra/embedded").values():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and any(_is_environ(part) for part in [getattr(node.func, "value", None), *node.args]):
                 found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}

@@ -186,7 +186,19 @@ def test_every_module_opens_with_what_it_is(module: str) -> None:
 
 def texts() -> Iterator[tuple[Path, str]]:
     """Every text file that a clone holds or that is about to be committed."""
-    made = {".git", ".venv", ".chaos", ".demo", ".kpi", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
+    made = {
+        ".git",
+        ".venv",
+        ".chaos",
+        ".cluster",
+        ".demo",
+        ".kpi",
+        ".hypothesis",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        "__pycache__",
+    }
     for file in sorted(ROOT.rglob("*")):
         if file.is_file() and not made & set(file.relative_to(ROOT).parts):
             try:

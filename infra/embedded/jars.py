@@ -74,7 +74,8 @@ def registry_directory(say: Say) -> Path:
         archive = fetch([REGISTRY], cache, lambda: say("downloading the registry (158 MB) ..."), say) / REGISTRY.filename
         with TemporaryDirectory(dir=cache) as staging:
             with tarfile.open(archive) as tar:
-                tar.extractall(staging, filter="data")
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python 3.11.2 does not have it yet
+                tar.extractall(staging)  # noqa: S202 - its sha256 was checked
             move_into_place(Path(staging), unpacked)
         archive.unlink(missing_ok=True)
     return unpacked
