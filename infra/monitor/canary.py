@@ -1,5 +1,6 @@
 """Writes a record to every partition again and again, and reads it back. In: a topic. Out: ledgers and latencies, in metrics."""
 
+import logging
 import threading
 import time
 import uuid
@@ -10,9 +11,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from infra.monitor import metrics
 from infra.monitor.ledger import Ledger
 
+LOG = logging.getLogger(__name__)
+
 COMMIT_S = 1.0
 PADDING = b"." * 100
 STUCK_S = 5.0  # that long without a record that Kafka has
+
+
+def _warn(error: KafkaError) -> None:
+    """Without anybody to tell, a fatal error comes out of poll; it comes out of the next produce in any case."""
+    LOG.warning("%s", error)
 
 
 class Canary:
@@ -22,7 +30,7 @@ class Canary:
         """Records that take longer than `late_s` seconds are late."""
         self.topic = topic
         self._late_s = late_s
-        self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}
+        self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, "error_cb": _warn, **kafka}
         self._producer = Producer(self._writes)
         reads = {"enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}
         self._consumer = Consumer({"group.id": topic, "on_commit": self._committed, **reads})
