@@ -1,26 +1,19 @@
 """Writes a record to every partition again and again, and reads it back. In: a topic. Out: ledgers and latencies, in metrics."""
 
-import logging
 import threading
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from infra.monitor import metrics
 from infra.monitor.ledger import Ledger
 
-LOG = logging.getLogger(__name__)
-
 COMMIT_S = 1.0
 PADDING = b"." * 100
 STUCK_S = 5.0  # that long without a record that Kafka has
-
-
-def _warn(error: KafkaError) -> None:
-    """Without anybody to tell, a fatal error comes out of poll; it comes out of the next produce in any case."""
-    LOG.warning("%s", error)
 
 
 class Canary:
@@ -30,7 +23,7 @@ class Canary:
         """Records that take longer than `late_s` seconds are late."""
         self.topic = topic
         self._late_s = late_s
-        self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, "error_cb": _warn, **kafka}
+        self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}
         self._producer = Producer(self._writes)
         reads = {"enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}
         self._consumer = Consumer({"group.id": topic, "on_commit": self._committed, **reads})
@@ -63,7 +56,10 @@ class Canary:
                 metrics.show(partition, ledger, self._told[partition])
         for partition in list(self._ledgers):
             self._send(partition, self._number, time.monotonic())
-        self._producer.poll(0)
+        try:
+            self._producer.poll(0)
+        except KafkaException as error:
+            self._anew(error)
 
     def _send(self, partition: int, number: int, sent_s: float) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -81,9 +77,14 @@ class Canary:
             self._failed(partition, number)
         except KafkaException as error:
             self._failed(partition, number)
-            if error.args[0].fatal():
-                self._producer.flush(1)  # the others that it has not written fail as well
-                self._producer = Producer(self._writes)  # a writer whose place in the log is gone refuses to go on
+            self._anew(error)
+
+    def _anew(self, error: KafkaException) -> None:
+        """A writer whose place in the log is gone refuses to go on: another takes over, once what is left has failed."""
+        if error.args[0].fatal():
+            with suppress(KafkaException):
+                self._producer.flush(1)
+            self._producer = Producer(self._writes)
 
     def _failed(self, partition: int, number: int) -> None:
         with self._lock:
