@@ -80,9 +80,9 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; waits until it has left the broker."""
+        """End the thread; waits for a moment until it has left the broker, but not for one that does not answer."""
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(2 * ANSWER_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -110,7 +110,11 @@ class Feed:
         """Assign what is new: from where it was left, else from its history on. A partition that fails now is tried again next time."""
         try:
             found = {(name, part) for name, topic in _topics(consumer).items() for part in topic.partitions}
-            new = [TopicPartition(*part, self._beginning(consumer, part)) for part in sorted(found - self._assigned)]
+            new = []
+            for part in sorted(found - self._assigned):
+                if self._stopping.is_set():
+                    return  # each of many partitions may wait for its answer
+                new.append(TopicPartition(*part, self._beginning(consumer, part)))
             consumer.incremental_assign(new)
         except KafkaException as error:
             if error.args[0].code() in {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001 - their names

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from flows.registry import Registry
+from infra import embedded
 from infra.embedded import Cluster
 from tests.integration.browser import chromium
 from tests.integration.kpi_rows import KpiTopic, set_aside
@@ -144,6 +145,13 @@ class Tab:
 
     def choose(self, label: str, value: str) -> None:
         self.page.get_by_label(label, exact=True).select_option(value)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One of its own: the dashboard reads every KPI topic there is, and other tests leave hundreds."""
+    with embedded.cluster(home=tmp_path_factory.mktemp("dashboard")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
