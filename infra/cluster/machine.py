@@ -1,10 +1,10 @@
 """Whether this machine can run the cluster. In: docker, ports, memory. Out: nothing, or ClusterError with the way on."""
 
-import socket
 from collections.abc import Iterable
 
 from infra.cluster.compose import Container, Service, docker, last_line
 from infra.cluster.errors import ClusterError
+from infra.embedded.child import is_free
 
 NEEDED_GIB = 3.0  # measured: the services use 1.7 GiB, with the profile apps 2.3 GiB
 
@@ -35,14 +35,3 @@ def check_ports(services: Iterable[Service], containers: Iterable[Container]) ->
         for port in service.ports:
             if service.name not in running and not is_free(port):
                 raise ClusterError(f"port {port} of {service.name} is in use: end what listens there (ss -ltnp 'sport = :{port}' names it)")
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
