@@ -150,7 +150,8 @@ def sink_states(directory: Path) -> set[str]:
     found = set()
     for part in directory.glob("part-*.sqlite3"):
         with contextlib.closing(sqlite3.connect(f"file:{part}?mode=ro", uri=True)) as database:
-            found |= {key for (key,) in database.execute("SELECT state_key FROM snaps WHERE step_id = 'kpi.sink'")}
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'snaps'").fetchone():  # the part may just be being made
+                found |= {key for (key,) in database.execute("SELECT state_key FROM snaps WHERE step_id = 'kpi.sink'")}
     return found
 
 

@@ -23,15 +23,16 @@ POINTS = (
     "any moment",
 )
 LONGEST_S = 25.0  # of a life that waits for something
+MOST_SNAPSHOTS = 12  # in a life that does not come to its point
 LINGER_S = 0.02  # "after snapshot" is up to so long after it: while it becomes durable, and until it is committed
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A life: how it runs, and where it ends, at the `nth` time it comes there or at the latest after `most_s`
-    of processor time: so a busy machine makes lives slower, and not emptier.
+    """A life: how it runs, and where it ends: at the `nth` time it comes there or at the latest with the MOST_SNAPSHOTS-th snapshot.
 
-    `point` "": it lives until all of [0, `limit`) is read, and ends by itself.
+    "any moment" is after `most_s` of processor time. `late`: all of that is counted from its first snapshot on. So a slow or a busy
+    machine makes lives slower, and not emptier. `point` "": it lives until all of [0, `limit`) is read, and ends by itself.
     """
 
     seed: int
@@ -45,7 +46,8 @@ class Life:
     update: str
     point: str
     nth: int = 1
-    most_s: float = 1.0
+    most_s: float = LONGEST_S
+    late: bool = False
     limit: int = 0
     seeded: str = ""
     stops: bool = False  # SIGSTOP in place of SIGKILL
@@ -56,13 +58,20 @@ class Fate:
 
     def __init__(self, life: Life, dice: Random) -> None:
         self.life, self.left, self.still = life, life.nth, threading.Lock()
-        self.ended = False
+        self.ended, self.snapshots, self.counts = False, 0, threading.Event()
+        if not life.late:
+            self.counts.set()
         self.linger_s = dice.uniform(0, LINGER_S)
         if life.point:
             threading.Thread(target=self._at_last, daemon=True).start()
 
     def meet(self, point: str) -> None:
         """The process is at this point."""
+        if point == "after snapshot":
+            self.snapshots += 1
+            self.counts.set()
+        if not self.counts.is_set() or self.life.point in {"", "any moment"}:
+            return
         if point == self.life.point:
             self.left -= 1
             if self.left == 0:
@@ -70,9 +79,13 @@ class Fate:
                     threading.Timer(self.linger_s, self._end, [point]).start()
                 else:
                     self._end(point)
+        elif self.snapshots >= MOST_SNAPSHOTS:
+            self._end("any moment")
 
     def _at_last(self) -> None:
-        used_s, began_s = time.process_time(), time.monotonic()
+        began_s = time.monotonic()
+        self.counts.wait(LONGEST_S)
+        used_s = time.process_time()
         while time.process_time() - used_s < self.life.most_s and time.monotonic() - began_s < LONGEST_S:
             time.sleep(0.005)
         self._end("any moment")

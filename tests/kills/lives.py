@@ -20,7 +20,7 @@ from random import Random
 
 from bytewax.recovery import init_db_dir
 
-from tests.kills.fate import POINTS, Life
+from tests.kills.fate import LONGEST_S, POINTS, Life
 from tests.kills.tables import connect
 
 WARM = (
@@ -64,7 +64,8 @@ class Lives:
             update="off" if self.seeded else "100ms",
             point=point,
             nth=self.dice.randint(1, often),
-            most_s=self.dice.uniform(0.02, 0.2) if point == "any moment" else 0.25,
+            most_s=self.dice.uniform(0.02, 0.2) if point == "any moment" else LONGEST_S,
+            late=self.dice.random() < 0.5,
             seeded=self.seeded,
         )
         return replace(made, **more)  # type: ignore[arg-type] # fields by name
@@ -93,9 +94,12 @@ class Lives:
             self.skipped_ms += DOWNTIME_MS
 
     def zombie(self) -> None:
-        """One life is stopped, another goes on from a copy of its directory; then the first wakes up."""
+        """One life is stopped, another goes on from a copy of its directory; then the first wakes up.
+
+        It is stopped late: before it had claimed its parts, it would be the newer one when it wakes up, and in its right.
+        """
         point = self.dice.choice(("begin", "in the middle", "before the marker", "before commit", "after commit", "any moment"))
-        first = self.start(self.life(point, stops=True))
+        first = self.start(self.life(point, stops=True, late=True))
         _, status = os.waitpid(first, os.WUNTRACED)
         if not os.WIFSTOPPED(status):  # where nothing is fenced, one of those before has put its marker over a newer one: nobody may go on
             self.exits[f"the first, too soon: {os.waitstatus_to_exitcode(status)}"] += 1
@@ -105,7 +109,7 @@ class Lives:
         shutil.copytree(self.recovery, copy)
         self.recovery = copy
         before = self._owners()
-        second = self.start(self.life("any moment", most_s=UNDONE_S))
+        second = self.start(self.life())
         # Until it has claimed both markers: before, the first could still find itself the owner, and the second would leave.
         _until(lambda: len(now := self._owners()) == PARTS and all(now[part] != before.get(part) for part in now))
         os.kill(first, signal.SIGCONT)
