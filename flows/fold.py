@@ -106,6 +106,11 @@ class Fold:
             "published": {size: packed(table) for size, table in self.published.items() if len(table)},
         }
 
+    def size(self) -> tuple[int, int]:
+        """How many slices are open, and how many groups they have, each counted in each of them."""
+        table = self._merged(0)
+        return (0, 0) if table is None else (table[START].n_unique(), len(table))
+
     def take(self, partials: Iterable[Partial]) -> Turn:
         """Add partials, in the order of their reader; then close what the watermark has passed."""
         closed, rows = 0, []

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-import prometheus_client
 from bytewax.dataflow import Dataflow
 
 from flows import recovery, topics
@@ -23,6 +22,7 @@ from flows.connection import Connection, connection
 from flows.declaration import Declaration, read_declaration
 from flows.edge import Edge
 from flows.errors import ConfigError
+from flows.exposition import HERE, expose, port_of
 from flows.outage import Hushed, Outage, watch
 from flows.outputs import Planner
 from flows.plan import fingerprint
@@ -68,7 +68,7 @@ def wanted(environ: Mapping[str, str]) -> Wanted:
     chosen = topics.choose(declaration.defaults.topics.include, declaration.defaults.topics.exclude)
     where = connection(environ)
     where.kafka_python()
-    _metrics_port(environ)
+    port_of(environ, "KPI_METRICS_PORT")
     return Wanted(declaration, chosen, where, environ.get("KPI_FLOW_ID", "kpi"))
 
 
@@ -159,22 +159,11 @@ def _hush(outage: Outage) -> None:
     kafka.addHandler(Hushed(outage))
 
 
-def _metrics_port(environ: Mapping[str, str]) -> int | None:
-    port = environ.get("KPI_METRICS_PORT") or ""
-    if port and not (port.isascii() and port.isdecimal() and int(port) < 2**16):
-        raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a port from 0 to 65535")
-    return int(port) if port else None
-
-
 def _metrics(environ: Mapping[str, str]) -> None:
     """The metrics page; each process of several has its own, at the port and its process id."""
-    port = _metrics_port(environ)
-    if port is None:
-        return
-    try:
-        prometheus_client.start_http_server(port + _given(environ).process_id, environ.get("KPI_METRICS_HOST", "127.0.0.1"))
-    except (OverflowError, OSError) as error:
-        raise ConfigError(f"KPI_METRICS_PORT: got {port}, want a free port ({error})") from None
+    port = port_of(environ, "KPI_METRICS_PORT")
+    if port is not None:
+        expose("KPI_METRICS_PORT", port + _given(environ).process_id, environ.get("KPI_METRICS_HOST", HERE))
 
 
 def _wait_for_cluster(planner: Planner, stopping: threading.Event, outage: Outage) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from flows.fold import Rows
 from flows.intake import Position
 from flows.watermark import NEVER
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 messages = Counter("kpi_messages", "Messages by their one fate; their sum is what was read", ["topic", "partition", "fate"])
 gap = Counter("kpi_gap_messages", "Offsets that had expired before they were read", ["topic", "partition"])
@@ -17,6 +19,10 @@ watermark = Gauge("kpi_watermark_seconds", "Event time a partition has reached (
 rows = Counter("kpi_rows", "Rows of KPI topics, of closed windows (final) and of open ones (provisional)", ["topic", "window", "kind"])
 final_end = Gauge("kpi_final_window_end_seconds", "The end, in event time, of the latest window with final rows", ["topic", "window"])
 window_length = Gauge("kpi_window_seconds", "How long the windows of a KPI topic are", ["topic", "window"])
+open_slices = Gauge("kpi_open_slices", "Slices that are not closed yet, summed over group sets and their shards", ["topic"])
+open_groups = Gauge("kpi_open_groups", "Groups in open slices, summed over slices and group sets: what the state's size follows", ["topic"])
+epoch = Histogram("kpi_epoch_seconds", "Time from one snapshot of a sink part to its next", ["part"], buckets=SECONDS)
+transaction = Histogram("kpi_transaction_seconds", "Time that a transaction of a sink part took", ["part"], buckets=SECONDS)
 waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])
 
 

@@ -10,6 +10,7 @@ neither loses nor doubles a row, and nothing depends on epochs being computed al
 """
 
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from flows import metrics
 from flows.delivery import Row, deliver
 from flows.edge import Edge, Marker
 from flows.records import Barrier, Record
@@ -77,6 +79,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
     def __init__(self, edge: Edge, state: State | None, stop: Callable[[Stop], NoReturn] = leave) -> None:
         self._edge, self._stop = edge, stop
         self._run = uuid.uuid4().hex
+        self._snapshot_s = time.monotonic()
         self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
         self._pending, self._open = list(pending), list[Record]()
         with self._stopping():
@@ -95,6 +98,8 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
 
     def snapshot(self) -> State:
         """The end of an epoch: what was open is pending from now on."""
+        before_s, self._snapshot_s = self._snapshot_s, time.monotonic()
+        metrics.epoch.labels(self._edge.part).observe(self._snapshot_s - before_s)
         if self._open:
             sequence, _ = self._last()
             self._pending.append(Closed(sequence + 1, self._run, [(*row,) for row in self._open]))
@@ -149,7 +154,8 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         marker = self._transactions.marker
         rows = [row for closed in self._pending if marker is None or closed.sequence > marker.sequence for row in closed.rows]
         if rows:
-            self._transactions.commit(rows, Marker(self._lineage, *self._last(), self._run))
+            with metrics.transaction.labels(self._edge.part).time():
+                self._transactions.commit(rows, Marker(self._lineage, *self._last(), self._run))
         self._committed, self._pending = self._last(), []
 
     @contextlib.contextmanager

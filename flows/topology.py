@@ -35,6 +35,7 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
 
     def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None) -> None:
         self.fold, self.told = Fold(shards, state), told
+        self.shown = (0, 0)
 
     def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows | Passed], bool]:
         """Rows of what these partials closed or changed; then how far windows have closed, if they have."""
@@ -55,7 +56,12 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         """See Fold.snapshot."""
-        return self.fold.snapshot()
+        state = self.fold.snapshot()
+        if hasattr(self.fold, "plan"):
+            before, self.shown = self.shown, self.fold.size()
+            for gauge, was, now in zip((metrics.open_slices, metrics.open_groups), before, self.shown, strict=True):
+                gauge.labels(self.fold.plan.topic).inc(now - was)
+        return state
 
     def _over(self, plan: TopicPlan, groups: int) -> None:
         metrics.groups_over.labels(plan.topic).inc(groups)

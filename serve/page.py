@@ -18,7 +18,7 @@ from bokeh.models.annotations import Span
 from bokeh.models.ui import UIElement
 from bokeh.models.widgets import Div, MultiChoice, Select
 
-from serve import words
+from serve import metrics, words
 from serve.charts import COLOURS, Line, chart
 from serve.feed import Feed
 from serve.overview import Overview
@@ -78,6 +78,10 @@ class Page:
 
     def tick(self) -> None:
         """Follow the board."""
+        with metrics.frame.time():
+            self._follow()
+
+    def _follow(self) -> None:
         self._ticks += 1
         if self._catalog is not self._board.catalog:
             self._catalog = self._board.catalog

@@ -181,7 +181,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     assert shown == {
         f"{metric._name}{'_total' if metric._type == 'counter' else ''}": ", ".join(f"`{label}`" for label in metric._labelnames).strip("`")
         for metric in vars(metrics).values()
-        if isinstance(metric, prometheus_client.Counter | prometheus_client.Gauge)
+        if isinstance(metric, prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram)
     }
 
 

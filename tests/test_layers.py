@@ -14,7 +14,7 @@ PACKAGES = ("flows", "serve", "audit", "infra", "bench", "tests")
 # A module imports from its own layer and from those above it in this list.
 LAYERS = (
     {"errors", "stop"},  # why something ends
-    {"outage"},  # whether Kafka answers
+    {"outage", "exposition"},  # whether Kafka answers
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},
@@ -68,7 +68,7 @@ LIBRARIES = {
 }
 
 # What of flows a reader of KPI topics needs: how to reach Kafka and the registry, and what went wrong there.
-SERVE_KNOWS = {"connection", "registry", "fields", "errors"}
+SERVE_KNOWS = {"connection", "registry", "fields", "errors", "exposition"}
 
 # The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
 AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors"}

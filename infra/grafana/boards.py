@@ -35,6 +35,14 @@ def quantiles(title: str, metric: str) -> tuple[Panel, ...]:
     )
 
 
+def duration(title: str, metric: str) -> tuple[Panel, ...]:
+    """The mean and p99 of a histogram in seconds."""
+    return (
+        Panel(f"{title}, mean", f"sum(rate({metric}_sum[1m])) / sum(rate({metric}_count[1m]))", "s"),
+        Panel(f"{title}, p99", f"histogram_quantile(0.99, sum by (le) (rate({metric}_bucket[1m])))", "s"),
+    )
+
+
 def request_part(part: str) -> Panel:
     """Where the time of requests goes."""
     return Panel(f"p99, {part}", f'kafka_network_request_p99_ms{{part="{part}"}}', "ms", EACH)
@@ -145,6 +153,13 @@ FLOW = Board(
         Panel("Dead letters", 'kpi:dead_letter_ratio{topic=~"$topic"}', "percentunit", "{{topic}}"),
         Panel("By fate", 'sum by (fate) (rate(kpi_messages_total{topic=~"$topic"}[1m]))', "wps", "{{fate}}"),
         Panel("Topics that wait", "sum(kpi_waiting_topics)"),
+        Panel("Open slices", 'sum by (topic) (kpi_open_slices{topic=~"$topic"})', legend="{{topic}}"),
+        Panel("Groups in open slices", 'sum by (topic) (kpi_open_groups{topic=~"$topic"})', legend="{{topic}}"),
+        *duration("Epoch", "kpi_epoch_seconds"),
+        *duration("Transaction", "kpi_transaction_seconds"),
+        Panel("Transactions", "sum(rate(kpi_transaction_seconds_count[1m]))", "ops"),
+        Panel("Dashboard sessions", "sum(dashboard_sessions)"),
+        *duration("Dashboard frame", "dashboard_frame_seconds"),
         Panel("Flows up", "kpi:flows_up"),
         Panel("Memory", 'process_resident_memory_bytes{job="flow"}', "bytes"),
         Panel("CPU", 'rate(process_cpu_seconds_total{job="flow"}[1m])', "percentunit"),

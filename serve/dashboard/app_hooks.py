@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from bokeh.application.application import ServerContext
+from bokeh.application.application import ServerContext, SessionContext
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -14,12 +14,27 @@ def on_server_loaded(_context: ServerContext) -> None:
     if ROOT not in sys.path:
         sys.path.append(ROOT)  # so that serve/ is found from any folder, installed or not
     from flows.errors import ConfigError  # noqa: PLC0415 - after the path
-    from serve import feed  # noqa: PLC0415 - as above
+    from serve import feed, metrics  # noqa: PLC0415 - as above
 
     try:
+        metrics.start(os.environ)
         feed.start(os.environ)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
+
+
+def on_session_created(_context: SessionContext) -> None:
+    """A page is opened."""
+    from serve import metrics  # noqa: PLC0415 - after the path
+
+    metrics.sessions.inc()
+
+
+def on_session_destroyed(_context: SessionContext) -> None:
+    """It was closed, or its browser has not been heard of for a while."""
+    from serve import metrics  # noqa: PLC0415 - after the path
+
+    metrics.sessions.dec()
 
 
 def on_server_unloaded(_context: ServerContext) -> None:

@@ -42,8 +42,9 @@ def test_every_target_of_prometheus_is_up() -> None:
         return {target["scrapeUrl"]: target["lastError"] for target in targets if target["health"] != "up"}
 
     within(60, lambda: not down())
-    assert {sample["metric"]["job"] for sample in ask("up == 1")} == {"prometheus", "zookeeper", "kafka", "registry", "monitor", "flow"}
-    assert number("sum(up)") == 8
+    jobs = {"prometheus", "zookeeper", "kafka", "registry", "monitor", "flow", "dashboard"}
+    assert {sample["metric"]["job"] for sample in ask("up == 1")} == jobs
+    assert number("sum(up)") == 9
 
 
 def test_events_become_kpis_and_kpis_become_charts() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, Page
 from flows.registry import Registry
 from infra import embedded
 from infra.embedded import Cluster
+from infra.embedded.child import free_port
 from tests.integration.browser import chromium
 from tests.integration.kpi_rows import KpiTopic, set_aside
 
@@ -300,6 +302,22 @@ def test_nothing_from_a_topic_runs_in_the_page(tab: Tab, topics: Topics, cluster
             return all(document).filter((el) => el.tagName == "IMG" || el.onerror).length }"""
         assert tab.page.evaluate(code) == 0
         assert tab.page.get_by_text(EVIL).count() > 0  # it is shown, as the text that it is
+
+
+def test_open_pages_and_their_frames_are_on_the_metrics_page(cluster: Cluster, browser: Browser) -> None:
+    port = free_port()
+
+    def told(name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            return float(re.search(rf"^{name} (\S+)$", page.read().decode(), re.MULTILINE)[1])  # type: ignore[index] # it is there
+
+    with served({**cluster.environ, "DASHBOARD_METRICS_PORT": str(port)}) as address:
+        assert told("dashboard_sessions") == told("dashboard_frame_seconds_count") == 0
+        tab = Tab(browser, address).open()
+        _until(30, lambda: told("dashboard_frame_seconds_count") > 8)
+        assert told("dashboard_sessions") == 1
+        tab.page.close()
+        _until(60, lambda: told("dashboard_sessions") == 0)
 
 
 def test_without_kafka_the_page_says_where_it_looked_and_what_to_do(browser: Browser) -> None:
