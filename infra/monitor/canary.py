@@ -26,11 +26,15 @@ class Canary:
         self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}
         self._producer = Producer(self._writes)
         reads = {"enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}
-        self._consumer = Consumer({"group.id": topic, "on_commit": self._committed, **reads})
+        self._reads = {"group.id": topic, "on_commit": self._committed, **reads}
+        self._consumer = self._reader()
+        self._begun_s = time.monotonic()
+        self._changing = threading.Lock()  # which reader it is
         self._session = uuid.uuid4().hex[:12].encode()  # records of earlier runs are of no interest
         self._ledgers: dict[int, Ledger] = {}
         self._told: dict[int, dict[str, int]] = {}
         self._met_s: dict[int, float] = {}
+        self._behind: dict[int, int] = {}  # the offset after the last record met
         self._number = 0
         self._commit_s, self._commit_is_out = 0.0, False
         self._lock = threading.RLock()
@@ -38,10 +42,12 @@ class Canary:
     def watch(self, partitions: int) -> None:
         """Take partitions that are new into the round, before anything is written to them."""
         for partition in range(len(self._ledgers), partitions):
-            end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[1]
-            self._consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
+            with self._changing:
+                end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[1]
+                self._consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
             with self._lock:
                 self._ledgers[partition], self._told[partition] = Ledger(self._late_s), {}
+            self._behind[partition] = end
             self._met_s[partition] = time.monotonic()
         metrics.partitions.set(partitions)
 
@@ -98,14 +104,20 @@ class Canary:
             elif error.fatal():
                 raise KafkaException(error)
         now = time.monotonic()
-        for partition in [partition for partition, met_s in list(self._met_s.items()) if now - met_s > STUCK_S]:
-            with self._lock:
-                awaited = self._ledgers[partition].first_awaited
-            if awaited is not None:
-                self._go_back(partition, awaited)
+        if now - self._begun_s > STUCK_S and any(map(self._is_stuck, list(self._met_s))):
+            self._begun_s = now
+            self._read_anew()
         if not self._commit_is_out and now - self._commit_s > COMMIT_S:
             self._commit_s, self._commit_is_out = now, True
             self._commit()
+
+    def _reader(self) -> Consumer:
+        return Consumer(dict(self._reads))
+
+    def _is_stuck(self, partition: int) -> bool:
+        """Nothing has come from it for a while, though Kafka has something."""
+        with self._lock:
+            return time.monotonic() - self._met_s[partition] > STUCK_S and self._ledgers[partition].first_awaited is not None
 
     def _met(self, message: Message) -> None:
         partition, offset = message.partition(), message.offset()
@@ -113,7 +125,7 @@ class Canary:
             return
         now, key = time.monotonic(), message.key()
         session, _, number = (key if isinstance(key, bytes) else b"").partition(b":")
-        self._met_s[partition] = now
+        self._met_s[partition], self._behind[partition] = now, offset + 1
         with self._lock:
             ledger = self._ledgers[partition]
             delay = ledger.received(int(number), offset, now) if session == self._session else None
@@ -121,15 +133,30 @@ class Canary:
         if delay is not None:
             metrics.records_delay.labels(partition).observe(delay * 1000)
 
-    def _go_back(self, partition: int, awaited: int) -> None:
-        """Kafka has records, and the reader meets none: its place was cut off from the log. Back to the first that it waits for."""
-        self._met_s[partition] = time.monotonic()  # the next try is not at once
+    def _read_anew(self) -> None:
+        """Kafka has records, and the reader meets none: its place may be cut off from the log. Another one takes over.
+
+        A reader that has lived through an unclean election can stay without records for good: it is not moved, but replaced.
+        """
+        reader = self._reader()
         try:
-            low, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=0.5)
-            self._consumer.incremental_unassign([TopicPartition(self.topic, partition)])
-            self._consumer.incremental_assign([TopicPartition(self.topic, partition, max(low, min(end, awaited)))])
-        except KafkaException:
-            return  # its leader is not there yet
+            places = [self._place(reader, partition) for partition in self._met_s]
+        except KafkaException:  # a leader is not there yet: the one we have goes on, and this is tried again
+            reader.close()
+            return
+        with self._changing:
+            reader.incremental_assign(places)
+            old, self._consumer = self._consumer, reader
+        old.close()
+        self._commit_is_out = False
+
+    def _place(self, reader: Consumer, partition: int) -> TopicPartition:
+        """Behind what was met; before that where a record is awaited there, or the log has become shorter."""
+        low, end = reader.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=2)
+        with self._lock:
+            awaited = self._ledgers[partition].first_awaited
+        behind = self._behind[partition]
+        return TopicPartition(self.topic, partition, max(low, min(end, behind, behind if awaited is None else awaited)))
 
     def _commit(self) -> None:
         """Ask for a commit and read on: where the group's coordinator is away, records still come."""
