@@ -12,7 +12,7 @@ from infra.cluster.__main__ import main
 from infra.cluster.compose import INFRA, Container, Service, docker, which_compose
 from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
-from infra.cluster.up import table, without
+from infra.cluster.up import check_terms, table, without
 from infra.monitor.__main__ import DEFAULTS
 
 
@@ -94,6 +94,13 @@ def test_what_needs_something_that_is_left_out_is_left_out_too() -> None:
     services = [service("a"), service("b"), service("c", needs=("b",)), service("d", needs=("c",))]
     assert [kept.name for kept in without(services, {"b"})] == ["a"]
     assert without(services, set()) == services
+
+
+@pytest.mark.parametrize("said", [{}, {"LENSES_ACCEPT_EULA": "true"}, {"LENSES_ACCEPT_EULA": "yes", "LENSES_LICENSE": "x"}])
+def test_lenses_is_not_started_before_somebody_has_agreed_to_its_terms(said: dict[str, str]) -> None:
+    with pytest.raises(ClusterError, match="read its terms"):
+        check_terms(said)
+    check_terms({"LENSES_ACCEPT_EULA": "true", "LENSES_LICENSE": "x"})
 
 
 def test_the_table_has_a_line_for_each_service() -> None:

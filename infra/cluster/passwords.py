@@ -9,13 +9,17 @@ EXAMPLE = INFRA / ".env.example"
 ENV = INFRA / ".env"
 
 
+def read(env: Path = ENV) -> dict[str, str]:
+    """What .env says."""
+    return {name: value for name, _, value in (line.partition("=") for line in env.read_text().splitlines()) if name[:1] != "#"}
+
+
 def make(env: Path = ENV, example: Path = EXAMPLE) -> dict[str, str]:
     """The passwords that were made just now: those that the example leaves empty and .env does not have. Others are kept."""
     if not env.exists():
         env.touch(mode=0o600)
         env.write_text(example.read_text())
-    lines = env.read_text().splitlines()
-    had = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    lines, had = env.read_text().splitlines(), read(env)
     wanted = [line.removesuffix("=") for line in example.read_text().splitlines() if line.endswith("=") and line[0] != "#"]
     made = {name: secrets.token_urlsafe(18) for name in wanted if not had.get(name)}
     if made:

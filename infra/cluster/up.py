@@ -1,8 +1,9 @@
 """From nothing to healthy. In: the machine and wishes. Out: running services, and a table of them."""
 
+import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infra.cluster import images, machine, passwords
 from infra.cluster.compose import Compose, Container, Service, docker, last_line
@@ -17,6 +18,8 @@ def up(compose: Compose, say: Say, profiles: Sequence[str]) -> None:
     began = time.monotonic()
     machine.check_daemon()
     made = passwords.make()
+    if "lenses" in profiles:
+        check_terms({**passwords.read(), **os.environ})
     wanted = [service for service in compose.services() if not service.profiles or set(service.profiles) & set(profiles)]
     machine.check_ports(wanted, compose.containers())
     compose.environ["BASE_IMAGE"] = images.base(say)
@@ -31,6 +34,15 @@ def up(compose: Compose, say: Say, profiles: Sequence[str]) -> None:
     say(f"all healthy after {time.monotonic() - began:.0f} s\n\n{table(wanted)}")
     if made:
         say("\nmade in infra/.env, and shown only this time:\n" + "\n".join(f"    {name}={value}" for name, value in made.items()))
+
+
+def check_terms(environ: Mapping[str, str]) -> None:
+    """Raise ClusterError unless somebody has agreed to Lenses' terms and has a key."""
+    if environ.get("LENSES_ACCEPT_EULA") != "true" or not environ.get("LENSES_LICENSE"):
+        raise ClusterError(
+            "Lenses is its vendor's: read its terms (lenses.io/legals/eula), then set LENSES_ACCEPT_EULA=true and LENSES_LICENSE, "
+            "its key, in infra/.env"
+        )
 
 
 def without(services: Sequence[Service], left_out: set[str]) -> list[Service]:

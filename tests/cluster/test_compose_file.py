@@ -23,7 +23,7 @@ each = pytest.mark.parametrize("service", SERVICES, ids=[service.name for servic
 def test_every_service_of_the_table_is_there() -> None:
     names = {service.name for service in SERVICES}
     assert names >= {"zookeeper", "kafka1", "kafka2", "kafka3", "registry", "monitor", "burrow", "prometheus"}
-    assert names >= {"grafana", "zoonavigator", "cmak", "cmak-init", "simulator", "flow", "dashboard"}
+    assert names >= {"grafana", "zoonavigator", "cmak", "cmak-init", "lenses", "lenses-agent", "simulator", "flow", "dashboard"}
 
 
 def published(service: Service) -> Iterator[str]:
