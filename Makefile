@@ -73,10 +73,14 @@ bench: $(stamp) ## measure events per second, beside a bare consumer in the same
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)
 
-lock: $(stamp) ## make requirements.lock and the broker's jgo.lock.toml anew
-	@$(bin)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 --fork-strategy fewest \
-		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
-	@cd infra/embedded && $(CURDIR)/$(bin)/jgo --resolver python lock
+compile := $(bin)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(stamp) ## make every lock anew: what the project, its images and their jars are made of
+	@$(compile) pyproject.toml --extra dev --output-file requirements.lock
+	@$(compile) pyproject.toml --constraint requirements.lock --output-file infra/images/app/requirements.lock
+	@$(compile) infra/images/java/requirements.in --output-file infra/images/java/requirements.lock
+	@for home in infra/embedded infra/images/kafka infra/images/zookeeper; do (cd $$home && $(CURDIR)/$(bin)/jgo --resolver python lock) || exit; done
 
 clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
 	@rm -rf .venv .demo .chaos .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
