@@ -13,7 +13,7 @@ import yaml
 from bokeh.client import pull_session
 from bokeh.models import ColumnDataSource
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from infra.cluster.compose import INFRA
 from infra.cluster.up import up
@@ -187,3 +187,21 @@ def test_a_broker_that_is_killed_loses_nothing_and_is_seen(live: Live) -> None:
     assert max(found.values()) == 1, "0 doubled"
     assert number("sum(kmf_records_lost_total)") == 0
     within(60, lambda: leaders() == [1, 2, 3])
+
+
+def test_an_unclean_truncation_is_counted_as_loss(live: Live) -> None:
+    """Broker 1 alone has the monitor's latest records and dies; brokers that were behind go on without them."""
+    topic = ConfigResource(ResourceType.TOPIC, "_monitor")
+    for name, value in (("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")):
+        topic.add_incremental_config(ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET))
+    client = admin()
+    client.incremental_alter_configs([topic])[topic].result()
+    live.docker("stop", "kafka2", "kafka3")
+    before = number("sum(kmf_records_produced_total)") or 0
+    within(60, lambda: (number("sum(kmf_records_produced_total)") or 0) > before + 30)
+    live.docker("kill", "kafka1")
+    live.docker("start", "kafka2", "kafka3")
+    within(180, lambda: (number("sum(kmf_records_lost_total)") or 0) > 0)
+    assert "MonitorLoss" in within(60, lambda: firing() & {"MonitorLoss"})
+    live.docker("start", "kafka1")
+    within(180, lambda: number("kafka:brokers_up == 3"))
