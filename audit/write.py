@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from audit.topic import CannotVerifyError
+from flows.question import agreed
 
 TIMEOUT_MS = 600_000  # of the transaction; brokers allow 15 min as they come
 ANSWER_S = 60.0
@@ -30,16 +31,9 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """Whether a person agrees; without a terminal only who said so before."""
     if yes:
         return True
-    if not sys.stdin.isatty():
-        print("nothing was changed; to do it: YES=1 (--yes)")
-        return False
-    signal.siginterrupt(signal.SIGINT, True)  # importing polars sets a handler after which a read goes on, and waits
-    sys.stdout.write(f"{question} [y/N] ")
-    sys.stdout.flush()
-    agreed = sys.stdin.readline().strip().lower() in {"y", "yes"}
-    if not agreed:
-        print("nothing was changed")
-    return agreed
+    if not (agrees := agreed(question)):
+        print("nothing was changed" if sys.stdin.isatty() else "nothing was changed; to do it: YES=1 (--yes)")
+    return agrees
 
 
 def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[Entry]) -> int:

@@ -19,6 +19,7 @@ from flows import recovery, topics
 from flows.connection import connection
 from flows.edge import PROGRESS_SETTINGS, Edge, Marker
 from flows.kpi import SINK_PARTS
+from flows.question import agreed
 from flows.records import PROGRESS
 from flows.stop import AWAY, FENCED, Stop, leave
 from flows.transactions import Transactions
@@ -36,7 +37,7 @@ def reset(directory: Path, environ: Mapping[str, str], *, sure: bool) -> int:
             held.enter_context(recovery.lock_all(directory))
         edges = [Edge(settings, flow_id, part) for part in range(SINK_PARTS)]
         _say(plan(directory, flow_id, _markers(settings, edges)))
-        if not sure and not _agreed():
+        if not sure and not agreed("Go on?"):
             _say(["nothing was done; to go on without being asked: make reset YES=1"])
             return 1
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -99,14 +100,6 @@ def _stop_at_once() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, stop)
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        return False
-    sys.stderr.write("Go on? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _say(lines: list[str]) -> None:

@@ -1,5 +1,6 @@
 """`make up` where something is missing, and what it says then. What it does with Docker is tested in tests/cluster."""
 
+import io
 import re
 import socket
 import stat
@@ -79,6 +80,20 @@ def test_too_little_memory_is_said_with_how_much_there_should_be(path: Path) -> 
         machine.check_daemon()
     program(path, "docker", f"echo {4 * 2**30}")
     machine.check_daemon()
+
+
+def test_data_is_removed_only_when_somebody_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program(path, "docker", f'case $1 in compose) echo "$*" >> {path}/asked;; *) echo {4 * 2**30};; esac')
+    monkeypatch.setattr("sys.argv", ["cluster", "clean-data"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))  # no terminal: nobody has read the question
+    assert main() == 1
+    assert "make clean-data YES=1" in capsys.readouterr().out
+    assert "--volumes" not in (path / "asked").read_text()
+    monkeypatch.setenv("YES", "1")
+    assert main() == 0
+    assert (path / "asked").read_text().rstrip().endswith("down --volumes")
 
 
 def test_a_port_in_use_is_named_unless_the_cluster_itself_has_it() -> None:

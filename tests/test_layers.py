@@ -14,7 +14,7 @@ PACKAGES = ("flows", "serve", "audit", "infra", "bench", "tests")
 # A module imports from its own layer and from those above it in this list.
 LAYERS = (
     {"errors", "stop"},  # why something ends
-    {"outage", "exposition"},  # whether Kafka answers
+    {"outage", "exposition", "question"},  # whether Kafka answers
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},
@@ -71,7 +71,7 @@ LIBRARIES = {
 SERVE_KNOWS = {"connection", "registry", "fields", "errors", "exposition"}
 
 # The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
-AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors"}
+AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors", "question"}
 AUDIT_MAY_IMPORT = {
     "duckdb": {"recompute", "survey", "limit"},
     "fastavro": {"decode", "published", "repair"},

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from flows.question import agreed
 from infra.cluster.compose import PROFILES, PROJECT, Compose
 from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
@@ -21,8 +22,8 @@ def clean_data(compose: Compose) -> int:
     """Remove the cluster and all it remembers, after asking."""
     if os.environ.get("YES") != "1":
         say(f"This removes the containers of {PROJECT} and their volumes: every topic, schema, metric and recovery snapshot.")
-        if input("Type yes to go on: ") != "yes":
-            say("nothing was removed")
+        if not agreed("Go on?"):
+            say("nothing was removed; to do it without being asked: make clean-data YES=1")
             return 1
     return compose.run("down", "--volumes")
 

@@ -129,18 +129,17 @@ def test_ctrl_c_at_the_question_leaves_at_once_and_changes_nothing(cluster: Clus
     flow = Supervised(cluster, tmp_path, "ctrl-c")
     flow.recovery.mkdir()
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "flows.supervise", "--reset"]
-    with os.fdopen(ours, "rb"), subprocess.Popen(command, cwd=ROOT, env=flow.settings(), stdin=theirs, stderr=subprocess.PIPE) as child:
+    with os.fdopen(ours, "rb"), asking(flow, theirs) as child:
         os.close(theirs)
-        assert child.stderr
+        assert child.stdout
         said = b""
         while not said.endswith(b"Go on? [y/N] "):
-            byte = child.stderr.read(1)
+            byte = child.stdout.read(1)
             assert byte, said
             said += byte
         child.send_signal(signal.SIGINT)
         assert child.wait(5) == 130
-        assert child.stderr.read() == b"\nreset: nothing was changed\n"
+        assert child.stdout.read() == b"\nreset: nothing was changed\n"
     assert flow.recovery.exists()
     assert Edge({"bootstrap.servers": cluster.bootstrap}, "ctrl-c", 0).marker() is None
 
@@ -155,14 +154,19 @@ def sink_states(directory: Path) -> set[str]:
     return found
 
 
+def asking(flow: Supervised, terminal: int) -> "subprocess.Popen[bytes]":
+    """A reset that runs in a terminal."""
+    command = [sys.executable, "-m", "flows.supervise", "--reset"]
+    return subprocess.Popen(command, cwd=ROOT, env=flow.settings(), stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
 def ask(flow: Supervised, answer: bytes) -> int:
     """The exit code of a reset in a terminal."""
     ours, theirs = pty.openpty()
     try:
-        command = [sys.executable, "-m", "flows.supervise", "--reset"]
-        with subprocess.Popen(command, cwd=ROOT, env=flow.settings(), stdin=theirs, stderr=subprocess.PIPE) as child:
+        with asking(flow, theirs) as child:
             os.write(ours, answer)
-            _, said = child.communicate(timeout=60)
+            said, _ = child.communicate(timeout=60)
         assert b"Go on? [y/N]" in said
         return child.returncode
     finally:
