@@ -107,8 +107,8 @@ class Scene:
         if any(codes := life.stop()):
             verdict.amiss(f"SIGTERM ended the flow with {codes}")
         balance(verdict, flow, want)
-        if read_back != self.feeder.sent:
-            verdict.amiss(f"{self.feeder.topic}: {len(read_back)} records stand there, {len(self.feeder.sent)} were reported as delivered")
+        if amiss := self.feeder.differences(read_back):
+            verdict.amiss(amiss)
         for line in verdict.lines[:SHOWN]:
             self.say(f"    {line}")
         return verdict

@@ -9,6 +9,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -81,6 +82,7 @@ class Feeder:
     partitions: int = 3
     diet: Diet = PLAIN
     sent: dict[tuple[int, int], bytes | None] = field(default_factory=dict)  # (partition, offset) -> value, as delivery reports say
+    somewhere: Counter[tuple[int, bytes | None]] = field(default_factory=Counter)  # (partition, value) of reports without an offset
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -182,5 +184,20 @@ class Feeder:
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self.failed.append(error.str())
+        elif (
+            offset := message.offset()
+        ) is None:  # sent again after its leader died, and the next one had it already: where, it does not say
+            self.somewhere[message.partition() or 0, message.value()] += 1
         else:
-            self.sent[message.partition() or 0, message.offset() or 0] = message.value()
+            self.sent[message.partition() or 0, offset] = message.value()
+
+    def differences(self, stands: Mapping[tuple[int, int], bytes | None]) -> str:
+        """What is amiss with what stands in the topic, each record once and where it was said to be; empty: nothing."""
+        moved = sum(stands.get(at, b"-") != value for at, value in self.sent.items())
+        others = Counter((partition, value) for (partition, offset), value in stands.items() if (partition, offset) not in self.sent)
+        if not moved and others == self.somewhere:
+            return ""
+        return (
+            f"{self.topic}: {len(self.sent)} records were reported with their offset, of which {moved} do not stand there; "
+            f"{self.somewhere.total()} without, and {others.total()} others stand there"
+        )
