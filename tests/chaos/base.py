@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra.embedded import Cluster, cluster
 from infra.embedded.child import check_interrupt
-from tests.chaos.feeder import PLAIN, Diet, Feeder
+from tests.chaos.feeder import PLAIN, Diet, Feeder, misplaced
 from tests.chaos.flow import ROOT, SHAPES, Flow, Life
 from tests.chaos.reference import SIZES, Expected, expected
 from tests.chaos.verdict import Verdict, balance, judge, lag
@@ -107,8 +107,8 @@ class Scene:
         if any(codes := life.stop()):
             verdict.amiss(f"SIGTERM ended the flow with {codes}")
         balance(verdict, flow, want)
-        if amiss := self.feeder.differences(read_back):
-            verdict.amiss(amiss)
+        if amiss := misplaced(self.feeder.sent, self.feeder.somewhere, read_back):
+            verdict.amiss(f"{self.feeder.topic}: {amiss}")
         for line in verdict.lines[:SHOWN]:
             self.say(f"    {line}")
         return verdict

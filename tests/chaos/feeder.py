@@ -42,6 +42,10 @@ TICK_S = 0.02
 MALFORMED = 4  # ways in which a message can be malformed: see `broken`
 
 
+Place = tuple[int, int]  # partition, offset
+Value = bytes | None
+
+
 def now_ms() -> int:
     """The wall clock, in ms."""
     return time.time_ns() // 1_000_000
@@ -81,8 +85,8 @@ class Feeder:
     seed: int
     partitions: int = 3
     diet: Diet = PLAIN
-    sent: dict[tuple[int, int], bytes | None] = field(default_factory=dict)  # (partition, offset) -> value, as delivery reports say
-    somewhere: Counter[tuple[int, bytes | None]] = field(default_factory=Counter)  # (partition, value) of reports without an offset
+    sent: dict[Place, Value] = field(default_factory=dict)  # (partition, offset) -> value, as delivery reports say
+    somewhere: Counter[tuple[int, Value]] = field(default_factory=Counter)  # (partition, value) of reports without an offset
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -184,20 +188,23 @@ class Feeder:
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self.failed.append(error.str())
-        elif (
-            offset := message.offset()
-        ) is None:  # sent again after its leader died, and the next one had it already: where, it does not say
+        elif (offset := message.offset()) is None:  # its leader died, it was sent again, and the next leader had it already
             self.somewhere[message.partition() or 0, message.value()] += 1
         else:
             self.sent[message.partition() or 0, offset] = message.value()
 
-    def differences(self, stands: Mapping[tuple[int, int], bytes | None]) -> str:
-        """What is amiss with what stands in the topic, each record once and where it was said to be; empty: nothing."""
-        moved = sum(stands.get(at, b"-") != value for at, value in self.sent.items())
-        others = Counter((partition, value) for (partition, offset), value in stands.items() if (partition, offset) not in self.sent)
-        if not moved and others == self.somewhere:
-            return ""
-        return (
-            f"{self.topic}: {len(self.sent)} records were reported with their offset, of which {moved} do not stand there; "
-            f"{self.somewhere.total()} without, and {others.total()} others stand there"
-        )
+
+def misplaced(sent: Mapping[Place, Value], somewhere: Counter[tuple[int, Value]], stands: Mapping[Place, Value]) -> str:
+    """What is amiss with the records of a topic, if not each stands there once, and where its report said; empty: nothing. Pure.
+
+    >>> misplaced({(0, 0): b"a"}, Counter({(0, b"b"): 1}), {(0, 0): b"a", (0, 1): b"b"})
+    ''
+    """
+    moved = sum(at not in stands or stands[at] != value for at, value in sent.items())
+    others = Counter((at[0], value) for at, value in stands.items() if at not in sent)
+    if not moved and others == somewhere:
+        return ""
+    return (
+        f"{len(sent)} records were reported with their offset, {moved} of them do not stand there; "
+        f"{somewhere.total()} without, and {others.total()} others stand there"
+    )

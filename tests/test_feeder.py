@@ -1,0 +1,25 @@
+"""The harness' own books: what it fed stands in the topic, each record once; and it sees where that is not so."""
+
+from collections import Counter
+
+from tests.chaos.feeder import misplaced
+
+SENT = {(0, 0): b"a", (0, 1): None, (1, 0): b"a"}
+SOMEWHERE = Counter({(0, b"c"): 2})
+STANDS = {**SENT, (0, 2): b"c", (0, 3): b"c"}
+
+
+def test_records_whose_place_nobody_said_are_counted_and_nothing_is_amiss() -> None:
+    assert misplaced(SENT, SOMEWHERE, STANDS) == ""
+    assert misplaced(SENT, Counter(), SENT) == ""
+
+
+def test_a_record_that_is_missing_other_or_there_too_often_is_seen() -> None:
+    for wrong in (
+        {at: value for at, value in STANDS.items() if at != (0, 1)},
+        {at: value for at, value in STANDS.items() if at != (0, 3)},
+        {**STANDS, (1, 0): b"b"},
+        {**STANDS, (0, 4): b"c"},
+        {**STANDS, (1, 1): b"a"},
+    ):
+        assert misplaced(SENT, SOMEWHERE, wrong)
