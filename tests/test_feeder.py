@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from tests.chaos.feeder import misplaced
+from tests.chaos.feeder import Place, Value, misplaced
 
-SENT = {(0, 0): b"a", (0, 1): None, (1, 0): b"a"}
-SOMEWHERE = Counter({(0, b"c"): 2})
+SENT: dict[Place, Value] = {(0, 0): b"a", (0, 1): None, (1, 0): b"a"}
+SOMEWHERE: Counter[tuple[int, Value]] = Counter({(0, b"c"): 2})
 STANDS = {**SENT, (0, 2): b"c", (0, 3): b"c"}
 
 
