@@ -147,7 +147,7 @@ class Canary:
         with self._changing:
             reader.incremental_assign(places)
             old, self._consumer = self._consumer, reader
-        old.close()
+        threading.Thread(target=old.close, daemon=True).start()  # it waits for its last commit: minutes, while nobody coordinates the group
         self._commit_is_out = False
 
     def _place(self, reader: Consumer, partition: int) -> TopicPartition:
