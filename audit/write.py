@@ -1,7 +1,6 @@
 """All of some records in Kafka, or none. In: records, a transactional id, a yes. Out: one committed transaction."""
 
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from audit.topic import CannotVerifyError
-from flows.question import agreed
+from flows.question import agreed, at_terminal
 
 TIMEOUT_MS = 600_000  # of the transaction; brokers allow 15 min as they come
 ANSWER_S = 60.0
@@ -32,7 +31,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not (agrees := agreed(question)):
-        print("nothing was changed" if sys.stdin.isatty() else "nothing was changed; to do it: YES=1 (--yes)")
+        print("nothing was changed" if at_terminal() else "nothing was changed; to do it: YES=1 (--yes)")
     return agrees
 
 

@@ -79,7 +79,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
     def __init__(self, edge: Edge, state: State | None, stop: Callable[[Stop], NoReturn] = leave) -> None:
         self._edge, self._stop = edge, stop
         self._run = uuid.uuid4().hex
-        self._snapshot_s = time.monotonic()
+        self._snapshot_s: float | None = None
         self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
         self._pending, self._open = list(pending), list[Record]()
         with self._stopping():
@@ -99,7 +99,8 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
     def snapshot(self) -> State:
         """The end of an epoch: what was open is pending from now on."""
         before_s, self._snapshot_s = self._snapshot_s, time.monotonic()
-        metrics.epoch.labels(self._edge.part).observe(self._snapshot_s - before_s)
+        if before_s is not None:
+            metrics.epoch.labels(self._edge.part).observe(self._snapshot_s - before_s)
         if self._open:
             sequence, _ = self._last()
             self._pending.append(Closed(sequence + 1, self._run, [(*row,) for row in self._open]))

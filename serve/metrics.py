@@ -16,5 +16,6 @@ frame = Histogram(
 
 def start(environ: Mapping[str, str]) -> None:
     """Serve the page, if the settings ask for one. Raises ConfigError."""
-    if port := port_of(environ, "DASHBOARD_METRICS_PORT"):
+    port = port_of(environ, "DASHBOARD_METRICS_PORT")
+    if port is not None:
         expose("DASHBOARD_METRICS_PORT", port, environ.get("DASHBOARD_METRICS_HOST", HERE))

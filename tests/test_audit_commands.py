@@ -50,7 +50,17 @@ def test_only_yes_is_a_yes_and_else_nothing_is_changed(answer: bytes, agreed: bo
     os.close(ours)
     os.close(theirs)
     assert said.returncode == agreed, said.stderr
-    assert said.stdout == "sure? [y/N] " + ("" if agreed else "nothing was changed\n")
+    assert said.stderr == "sure? [y/N] "
+    assert said.stdout == ("" if agreed else "nothing was changed\n")
+
+
+def test_with_nobody_at_a_terminal_nothing_is_done_and_how_to_do_it_is_said() -> None:
+    script = "import sys; from audit.write import confirmed; sys.exit(confirmed('sure?', yes=False))"
+    for stdin in ("< /dev/null", "<&-"):
+        said = subprocess.run(
+            f'"{sys.executable}" -c "{script}" {stdin}', shell=True, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (said.returncode, said.stdout, said.stderr) == (0, "nothing was changed; to do it: YES=1 (--yes)\n", "")
 
 
 def test_the_list_of_targets_has_those_with_a_dash() -> None:

@@ -1,6 +1,7 @@
 """What the metrics page says of rows, of the state, and of sink parts."""
 
 import json
+from dataclasses import replace
 
 import polars as pl
 from prometheus_client import REGISTRY
@@ -39,7 +40,7 @@ def test_rows_are_counted_and_final_ones_say_how_far_they_have_come() -> None:
 
 
 def test_open_slices_and_their_groups_are_counted_over_shards() -> None:
-    made = planned("windows = ['10s']\nby = [['g']]", schema({"ts": "long", "g": "string"}))
+    made = replace(planned("windows = ['10s']\nby = [['g']]", schema({"ts": "long", "g": "string"})), topic="metrics.open")
     shards = [FoldLogic(2, set(), None) for _ in range(2)]
 
     def open_now() -> list[float | None]:
@@ -67,6 +68,7 @@ def test_epochs_and_transactions_of_a_sink_part_are_timed() -> None:
 
     epochs, transactions = count("kpi_epoch_seconds"), count("kpi_transaction_seconds")
     part = WriteAhead(LogEdge(Log()), None)
+    part.snapshot()
     for rows in (1, 0, 1):
         part.write_batch([Barrier(), [Record("t", b"k", b"v")] * rows])
         part.snapshot()

@@ -72,6 +72,18 @@ def test_a_record_that_cannot_be_written_is_neither_available_nor_lost() -> None
     assert books.fates == {"produced": 1, "consumed": 1, "error": 1}
 
 
+def test_how_long_a_record_is_awaited_counts_from_its_acknowledgement() -> None:
+    books = Ledger(late_s=2)
+    books.sent(1, 0)
+    assert books.awaits_s(9) == 0
+    books.acknowledged(1, 5, 10)
+    books.sent(2, 10)
+    books.acknowledged(2, 6, 12)
+    assert books.awaits_s(13) == 3
+    books.received(1, 5, 13)
+    assert books.awaits_s(13) == 1
+
+
 def test_shares_are_of_the_last_minute() -> None:
     books = ledger(acknowledged=2, received=1)
     books.tick(3)

@@ -5,6 +5,7 @@ import os
 import sys
 
 from flows.question import agreed
+from infra.cluster import passwords
 from infra.cluster.compose import PROFILES, PROJECT, Compose
 from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
@@ -36,6 +37,8 @@ def run(command: str, compose: Compose, said: argparse.Namespace) -> int:
     if command == "doctor":
         return 0 if doctor(os.environ, say) else 1
     check_daemon()
+    if made := passwords.make():  # the compose file wants every one of them, to end what runs as well
+        say(passwords.told(made))
     match command:
         case "logs":
             return compose.run("logs", "--tail=100", "--follow", *said.service)

@@ -1,6 +1,7 @@
 """Passwords of this installation. In: .env.example. Out: .env, which only its owner can read, with a password of its own for each."""
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.cluster.compose import INFRA
@@ -10,8 +11,14 @@ ENV = INFRA / ".env"
 
 
 def read(env: Path = ENV) -> dict[str, str]:
-    """What .env says."""
-    return {name: value for name, _, value in (line.partition("=") for line in env.read_text().splitlines()) if name[:1] != "#"}
+    """What .env says; nothing where there is none yet."""
+    lines = env.read_text().splitlines() if env.exists() else []
+    return {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines) if name[:1] != "#"}
+
+
+def told(made: Mapping[str, str]) -> str:
+    """What a person is shown, once."""
+    return "\nmade in infra/.env, and shown only this time:\n" + "\n".join(f"    {name}={value}" for name, value in made.items())
 
 
 def make(env: Path = ENV, example: Path = EXAMPLE) -> dict[str, str]:

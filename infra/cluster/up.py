@@ -17,9 +17,9 @@ def up(compose: Compose, say: Say, profiles: Sequence[str]) -> None:
     """Start every service that can be had; returns when all of them are healthy. Raises ClusterError."""
     began = time.monotonic()
     machine.check_daemon()
-    made = passwords.make()
     if "lenses" in profiles:
         check_terms({**passwords.read(), **os.environ})
+    made = passwords.make()
     wanted = [service for service in compose.services() if not service.profiles or set(service.profiles) & set(profiles)]
     machine.check_ports(wanted, compose.containers())
     compose.environ["BASE_IMAGE"] = images.base(say)
@@ -33,7 +33,7 @@ def up(compose: Compose, say: Say, profiles: Sequence[str]) -> None:
     start(compose, wanted, say)
     say(f"all healthy after {time.monotonic() - began:.0f} s\n\n{table(wanted)}")
     if made:
-        say("\nmade in infra/.env, and shown only this time:\n" + "\n".join(f"    {name}={value}" for name, value in made.items()))
+        say(passwords.told(made))
 
 
 def check_terms(environ: Mapping[str, str]) -> None:

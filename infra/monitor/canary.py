@@ -26,10 +26,11 @@ class Canary:
         self._writes = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": 30_000, **kafka}
         self._producer = Producer(self._writes)
         reads = {"enable.auto.commit": False, "auto.offset.reset": "error", "fetch.wait.max.ms": 100, **kafka}
-        self._reads = {"group.id": topic, "on_commit": self._committed, **reads}
+        self._reads = {"group.id": topic, **reads}
         self._consumer = self._reader()
         self._begun_s = time.monotonic()
-        self._changing = threading.Lock()  # which reader it is
+        self._changing = threading.Lock()  # which reader it is, and of what
+        self._closing = threading.Thread()  # of the one before
         self._session = uuid.uuid4().hex[:12].encode()  # records of earlier runs are of no interest
         self._ledgers: dict[int, Ledger] = {}
         self._told: dict[int, dict[str, int]] = {}
@@ -45,10 +46,10 @@ class Canary:
             with self._changing:
                 end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=10)[1]
                 self._consumer.incremental_assign([TopicPartition(self.topic, partition, end)])
-            with self._lock:
-                self._ledgers[partition], self._told[partition] = Ledger(self._late_s), {}
-            self._behind[partition] = end
-            self._met_s[partition] = time.monotonic()
+                with self._lock:
+                    self._ledgers[partition], self._told[partition] = Ledger(self._late_s), {}
+                self._behind[partition] = end
+                self._met_s[partition] = time.monotonic()
         metrics.partitions.set(partitions)
 
     def write(self) -> None:
@@ -104,7 +105,7 @@ class Canary:
             elif error.fatal():
                 raise KafkaException(error)
         now = time.monotonic()
-        if now - self._begun_s > STUCK_S and any(map(self._is_stuck, list(self._met_s))):
+        if now - self._begun_s > STUCK_S and any(self._is_stuck(partition, now) for partition in list(self._met_s)):
             self._begun_s = now
             self._read_anew()
         if not self._commit_is_out and now - self._commit_s > COMMIT_S:
@@ -112,12 +113,19 @@ class Canary:
             self._commit()
 
     def _reader(self) -> Consumer:
-        return Consumer(dict(self._reads))
+        """A new one. What it says of its commits counts for as long as it is the one that reads."""
 
-    def _is_stuck(self, partition: int) -> bool:
-        """Nothing has come from it for a while, though Kafka has something."""
+        def committed(error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+            if self._consumer is reader:
+                self._committed(error)
+
+        reader = Consumer({**self._reads, "on_commit": committed})
+        return reader
+
+    def _is_stuck(self, partition: int, now: float) -> bool:
+        """Nothing has come from it for a while, though Kafka has had something for so long."""
         with self._lock:
-            return time.monotonic() - self._met_s[partition] > STUCK_S and self._ledgers[partition].first_awaited is not None
+            return now - self._met_s[partition] > STUCK_S and self._ledgers[partition].awaits_s(now) > STUCK_S
 
     def _met(self, message: Message) -> None:
         partition, offset = message.partition(), message.offset()
@@ -138,21 +146,23 @@ class Canary:
 
         A reader that has lived through an unclean election can stay without records for good: it is not moved, but replaced.
         """
+        if self._closing.is_alive():
+            return  # one at a time
         reader = self._reader()
-        try:
-            places = [self._place(reader, partition) for partition in self._met_s]
-        except KafkaException:  # a leader is not there yet: the one we have goes on, and this is tried again
-            reader.close()
-            return
         with self._changing:
-            reader.incremental_assign(places)
+            try:
+                reader.incremental_assign([self._place(reader, partition) for partition in self._met_s])
+            except KafkaException:  # a leader is not there yet: the one we have goes on, and this is tried again
+                reader.close()
+                return
             old, self._consumer = self._consumer, reader
-        threading.Thread(target=old.close, daemon=True).start()  # it waits for its last commit: minutes, while nobody coordinates the group
         self._commit_is_out = False
+        self._closing = threading.Thread(target=old.close, daemon=True)
+        self._closing.start()  # it waits for its last commit: minutes, while nobody coordinates the group
 
     def _place(self, reader: Consumer, partition: int) -> TopicPartition:
         """Behind what was met; before that where a record is awaited there, or the log has become shorter."""
-        low, end = reader.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=2)
+        low, end = reader.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=0.5)
         with self._lock:
             awaited = self._ledgers[partition].first_awaited
         behind = self._behind[partition]
@@ -163,9 +173,9 @@ class Canary:
         try:
             self._consumer.commit(asynchronous=True)
         except KafkaException as error:
-            self._committed(error.args[0], [])
+            self._committed(error.args[0])
 
-    def _committed(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+    def _committed(self, error: KafkaError | None) -> None:
         self._commit_is_out = False
         if error is None:
             metrics.commit_latency.observe((time.monotonic() - self._commit_s) * 1000)

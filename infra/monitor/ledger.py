@@ -14,6 +14,7 @@ class Record:
 
     sent_s: float
     offset: int | None = None  # once it is acknowledged
+    acknowledged_s: float = 0.0
     overdue: bool = False
 
 
@@ -39,7 +40,7 @@ class Ledger:
         self.fates["produced"] += 1
         self._written.append((now_s, True))
         if record := self._way.get(number):
-            record.offset = offset
+            record.offset, record.acknowledged_s = offset, now_s
 
     def failed(self, number: int, now_s: float) -> None:
         """It was not written, as far as the producer knows."""
@@ -92,6 +93,10 @@ class Ledger:
     def first_awaited(self) -> int | None:
         """The lowest offset that was acknowledged and not yet met."""
         return min((record.offset for record in self._way.values() if record.offset is not None), default=None)
+
+    def awaits_s(self, now_s: float) -> float:
+        """For how long Kafka has had a record that is not met; 0 without any."""
+        return max((now_s - record.acknowledged_s for record in self._way.values() if record.offset is not None), default=0.0)
 
     @property
     def consume_availability(self) -> float | None:

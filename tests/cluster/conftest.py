@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.cluster import passwords
 from infra.cluster.compose import Compose
 from infra.cluster.up import up
 from tests.cluster.live import Live
@@ -16,7 +17,8 @@ def live() -> Iterator[Live]:
     keep = os.environ.get("CLUSTER_KEEP") == "1"
     compose = Compose()
     if not keep:
-        compose.run("down", "--volumes")
+        passwords.make()
+        assert compose.run("down", "--volumes") == 0
     said, began = list[str](), time.monotonic()
     up(compose, said.append, ["apps"])
     yield Live(compose, said, time.monotonic() - began)

@@ -24,6 +24,7 @@ POINTS = (
 )
 LONGEST_S = 25.0  # of a life that waits for something
 MOST_SNAPSHOTS = 12  # in a life that does not come to its point
+PARTS = 2  # of the sink
 LINGER_S = 0.02  # "after snapshot" is up to so long after it: while it becomes durable, and until it is committed
 
 
@@ -31,7 +32,7 @@ LINGER_S = 0.02  # "after snapshot" is up to so long after it: while it becomes 
 class Life:
     """A life: how it runs, and where it ends: at the `nth` time it comes there or at the latest with the MOST_SNAPSHOTS-th snapshot.
 
-    "any moment" is after `most_s` of processor time. `late`: all of that is counted from its first snapshot on. So a slow or a busy
+    "any moment" is after `most_s` of processor time. `late`: all of that is counted from the first snapshots on. So a slow or a busy
     machine makes lives slower, and not emptier. `point` "": it lives until all of [0, `limit`) is read, and ends by itself.
     """
 
@@ -59,6 +60,7 @@ class Fate:
     def __init__(self, life: Life, dice: Random) -> None:
         self.life, self.left, self.still = life, life.nth, threading.Lock()
         self.ended, self.snapshots, self.counts = False, 0, threading.Event()
+        self.parts = set[int]()
         if not life.late:
             self.counts.set()
         self.linger_s = dice.uniform(0, LINGER_S)
@@ -67,9 +69,6 @@ class Fate:
 
     def meet(self, point: str) -> None:
         """The process is at this point."""
-        if point == "after snapshot":
-            self.snapshots += 1
-            self.counts.set()
         if not self.counts.is_set() or self.life.point in {"", "any moment"}:
             return
         if point == self.life.point:
@@ -81,6 +80,14 @@ class Fate:
                     self._end(point)
         elif self.snapshots >= MOST_SNAPSHOTS:
             self._end("any moment")
+
+    def snapshot(self, part: int) -> None:
+        """A sink part has made one. Its last claim is behind it."""
+        self.snapshots += 1
+        self.parts.add(part)
+        if len(self.parts) == PARTS:
+            self.counts.set()
+        self.meet("after snapshot")
 
     def _at_last(self) -> None:
         began_s = time.monotonic()

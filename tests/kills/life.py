@@ -27,10 +27,10 @@ from flows.source import READERS, KafkaSource
 from flows.topology import kpi_flow
 from flows.watermark import Mark
 from tests.kills.events import PARTITIONS, SPEC, TOPIC, Written, planned, schema_of
-from tests.kills.fate import Fate, Life
+from tests.kills.fate import PARTS, Fate, Life
 from tests.kills.file_log import FileEdge
 
-PARTS, MOST, TICKS = 2, 120, 0.1  # sink parts; messages of a batch; share of the turns without any that tell the time
+MOST, TICKS = 120, 0.1  # messages of a batch; share of the turns without any that tell the time
 SETTLE_TURNS = 40  # of a reader after it has read everything
 
 
@@ -162,7 +162,7 @@ def live(life: Life) -> None:
 
         def snapshot(self) -> State:
             state: State = super().snapshot()
-            fate.meet("after snapshot")
+            fate.snapshot(self._edge.part)
             return state
 
     sink.WriteAhead = Watched  # type: ignore[misc] # it is one

@@ -20,7 +20,7 @@ from random import Random
 
 from bytewax.recovery import init_db_dir
 
-from tests.kills.fate import LONGEST_S, POINTS, Life
+from tests.kills.fate import LONGEST_S, PARTS, POINTS, Life
 from tests.kills.tables import connect
 
 WARM = (
@@ -29,7 +29,7 @@ WARM = (
     "flows.declaration flows.stop flows.topics flows.watermark"
 )
 DOWNTIME_MS = 8_000  # more than lateness and the largest window
-PARTS, STEP_MS = 2, 40
+STEP_MS = 40
 UNDONE_S = 30.0
 FINISH_S = 200.0  # for all that is still unread, on a machine that is busy with other things
 
