@@ -107,8 +107,13 @@ class Scene:
         if any(codes := life.stop()):
             verdict.amiss(f"SIGTERM ended the flow with {codes}")
         balance(verdict, flow, want)
-        if amiss := misplaced(self.feeder.sent, self.feeder.somewhere, read_back):
+        amiss, twice = misplaced(self.feeder.sent, self.feeder.somewhere, read_back)
+        if amiss:
             verdict.amiss(f"{self.feeder.topic}: {amiss}")
+        if twice:
+            self.say(
+                f"    {self.feeder.topic}: {twice} of {len(read_back):,} records of the input stand there once more, by their own producer"
+            )
         for line in verdict.lines[:SHOWN]:
             self.say(f"    {line}")
         return verdict

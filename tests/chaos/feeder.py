@@ -194,17 +194,21 @@ class Feeder:
             self.sent[message.partition() or 0, offset] = message.value()
 
 
-def misplaced(sent: Mapping[Place, Value], somewhere: Counter[tuple[int, Value]], stands: Mapping[Place, Value]) -> str:
-    """What is amiss with the records of a topic, if not each stands there once, and where its report said; empty: nothing. Pure.
+def misplaced(sent: Mapping[Place, Value], somewhere: Counter[tuple[int, Value]], stands: Mapping[Place, Value]) -> tuple[str, int]:
+    """What is amiss with the records of a topic, if anything is; and how many of them stand there once more than they were written. Pure.
 
-    >>> misplaced({(0, 0): b"a"}, Counter({(0, b"b"): 1}), {(0, 0): b"a", (0, 1): b"b"})
-    ''
+    Each must stand there, and where its report said. Once more is no fault of a flow: a leader that died let its idempotent producer do so.
+
+    >>> misplaced({(0, 0): b"a"}, Counter({(0, b"b"): 1}), {(0, 0): b"a", (0, 1): b"b", (0, 2): b"a"})
+    ('', 1)
     """
     moved = sum(at not in stands or stands[at] != value for at, value in sent.items())
     others = Counter((at[0], value) for at, value in stands.items() if at not in sent)
-    if not moved and others == somewhere:
-        return ""
+    missing, more = somewhere - others, others - somewhere
+    unknown = more.keys() - somewhere.keys() - {(at[0], value) for at, value in sent.items()}
+    if not (moved or missing or unknown):
+        return "", more.total()
     return (
         f"{len(sent)} records were reported with their offset, {moved} of them do not stand there; "
-        f"{somewhere.total()} without, and {others.total()} others stand there"
-    )
+        f"{somewhere.total()} without, {missing.total()} of them do not; {len(unknown)} that nobody wrote do"
+    ), more.total()
