@@ -1,12 +1,10 @@
-"""A program's Prometheus page. In: the environment and the program's prefix. Out: a server thread, where the settings ask for one."""
+"""A program's Prometheus page. In: the environment and the names of its settings. Out: a server thread, where the settings ask for one."""
 
 from collections.abc import Mapping
 
 import prometheus_client
 
 from flows.errors import ConfigError
-
-HERE = "127.0.0.1"
 
 
 def port_of(environ: Mapping[str, str], name: str) -> int | None:
@@ -17,9 +15,15 @@ def port_of(environ: Mapping[str, str], name: str) -> int | None:
     return int(port) if port else None
 
 
-def expose(name: str, port: int, host: str) -> None:
-    """Serve this process's metrics at http://host:port/metrics. Raises ConfigError, which blames the variable `name`."""
+def expose(environ: Mapping[str, str], port_name: str, host_name: str, process: int = 0) -> None:
+    """Serve this process's metrics at http://host:port/metrics, if a port is set; of several processes each takes the port and its number.
+
+    Raises ConfigError.
+    """
+    port = port_of(environ, port_name)
+    if port is None:
+        return
     try:
-        prometheus_client.start_http_server(port, host)
+        prometheus_client.start_http_server(port + process, environ.get(host_name, "127.0.0.1"))
     except (OverflowError, OSError) as error:
-        raise ConfigError(f"{name}: got {port}, want a free port ({error})") from None
+        raise ConfigError(f"{port_name}: got {port}, want a free port ({error})") from None

@@ -22,7 +22,7 @@ from flows.connection import Connection, connection
 from flows.declaration import Declaration, read_declaration
 from flows.edge import Edge
 from flows.errors import ConfigError
-from flows.exposition import HERE, expose, port_of
+from flows.exposition import expose, port_of
 from flows.outage import Hushed, Outage, watch
 from flows.outputs import Planner
 from flows.plan import fingerprint
@@ -161,9 +161,7 @@ def _hush(outage: Outage) -> None:
 
 def _metrics(environ: Mapping[str, str]) -> None:
     """The metrics page; each process of several has its own, at the port and its process id."""
-    port = port_of(environ, "KPI_METRICS_PORT")
-    if port is not None:
-        expose("KPI_METRICS_PORT", port + _given(environ).process_id, environ.get("KPI_METRICS_HOST", HERE))
+    expose(environ, "KPI_METRICS_PORT", "KPI_METRICS_HOST", _given(environ).process_id)
 
 
 def _wait_for_cluster(planner: Planner, stopping: threading.Event, outage: Outage) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Gauge, Histogram
 
-from flows.exposition import HERE, expose, port_of
+from flows.exposition import expose
 
 sessions = Gauge("dashboard_sessions", "Pages that are open")
 frame = Histogram(
@@ -16,6 +16,4 @@ frame = Histogram(
 
 def start(environ: Mapping[str, str]) -> None:
     """Serve the page, if the settings ask for one. Raises ConfigError."""
-    port = port_of(environ, "DASHBOARD_METRICS_PORT")
-    if port is not None:
-        expose("DASHBOARD_METRICS_PORT", port, environ.get("DASHBOARD_METRICS_HOST", HERE))
+    expose(environ, "DASHBOARD_METRICS_PORT", "DASHBOARD_METRICS_HOST")

@@ -105,16 +105,22 @@ def _unknown(audit: Audit) -> tuple[int, dict[str, Any]]:
     return probe + 1, schema
 
 
+def _unreadable(audit: Audit, child: "subprocess.Popen[bytes]") -> tuple[int, dict[str, Any], bytes]:
+    """After one event that the flow has read: such an id, its schema, and a message that nobody can read before it is registered."""
+    topic = audit.topic
+    topic.send([sale(T0_MS)], 0, T0_MS)
+    until(lambda: f"kpi.{topic.name}.1s" in topic.admin.list_topics(timeout=10).topics, 60, child)  # its schemas are registered
+    time.sleep(1)
+    next_id, schema = _unknown(audit)
+    return next_id, schema, b"\0" + next_id.to_bytes(4, "big") + topic.encoded(sale(T0_MS + 8_000, "b"))[5:] + b"\0"
+
+
 @pytest.mark.timeout(240)
 def test_dead_letters_are_replayed_once_after_the_fix_and_then_counted(cluster: Cluster, tmp_path: Path) -> None:
     audit = Audit.of(cluster, tmp_path, "dead.", 1)
     topic = audit.topic
     with audit.flow.running() as child:
-        topic.send([sale(T0_MS)], 0, T0_MS)
-        until(lambda: "kpi.dead.sales.1s" in topic.admin.list_topics(timeout=10).topics, 60, child)  # its schemas are registered
-        time.sleep(1)
-        next_id, schema = _unknown(audit)
-        unreadable = b"\0" + next_id.to_bytes(4, "big") + topic.encoded(sale(T0_MS + 8_000, "b"))[5:] + b"\0"
+        next_id, schema, unreadable = _unreadable(audit, child)
         topic.send([unreadable, unreadable, b"{}{}{}"], 0, T0_MS + 8_000)
         topic.send([sale(T0_MS + 8_000)], 0, T0_MS + 8_000)
 
@@ -168,13 +174,8 @@ def test_dead_letters_from_before_a_reset_are_not_replayed_as_the_flow_has_met_t
     audit = Audit.of(cluster, tmp_path, "former.", 1)
     topic = audit.topic
     with audit.flow.running() as child:
-        topic.send([sale(T0_MS)], 0, T0_MS)
-        until(lambda: "kpi.former.sales.1s" in topic.admin.list_topics(timeout=10).topics, 60, child)  # its schemas are registered
-        time.sleep(1)
-        next_id, schema = _unknown(audit)
-        topic.send(
-            [b"\0" + next_id.to_bytes(4, "big") + topic.encoded(sale(T0_MS + 8_000, "b"))[5:] + b"\0", sale(T0_MS + 20_000)], 0, T0_MS
-        )
+        next_id, schema, unreadable = _unreadable(audit, child)
+        topic.send([unreadable, sale(T0_MS + 20_000)], 0, T0_MS)
         until(lambda: any(dict(m.headers())["kpi.topic"] == b"former.sales" for m in audit.kept("kpi.dead-letters")), 60, child)
         assert audit.flow.end(child) == 0
     assert Registry(cluster.registry_url).register("former.sales-value", json.dumps(schema)) == next_id  # the fix
