@@ -1,131 +1,59 @@
-"""Points as figures. In: points of groups. Out: Bokeh figures and the sources behind them. Knows no topic, holds no thread.
+"""Figures. In: the sources of `serve.lines`, a KPI. Out: Bokeh figures. Knows no topic, holds no thread.
 
-Finals are a solid line, streamed; provisional points a dashed one from the final they hang on, replaced as they change; a window that is
-missing or unknown is a gap in both.
+Finals are solid, provisional points dashed and hollow; a window closed by idle has a ring. What is not there looks like nothing else: a missing window is a hatched
+strip, an unknown value a dotted one, and zero is a point at zero. Colours of axes and grids are CSS variables of the template, so that a theme changes them.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from bokeh.models import (
+    CDSView,
     ColumnDataSource,
     CrosshairTool,
+    CustomJSFilter,
     CustomJSHover,
     CustomJSTickFormatter,
-    DataRange1d,
     DatetimeTickFormatter,
+    FactorRange,
+    GroupFilter,
     HoverTool,
     Range,
 )
 from bokeh.models.annotations import Span
-from bokeh.models.renderers import DataRenderer
 from bokeh.plotting import figure
 
-from serve.series import POINTS, Point
-from serve.shape import Kpi, Row
-from serve.words import literal, note
+from serve.lines import GAP, OPEN, Lines
+from serve.shape import Kpi, Value
+from serve.words import literal
 
-# Okabe and Ito's colours, darkened where white would swallow them: eight that people with any colour vision can tell apart.
-COLOURS = ("#2563eb", "#d97706", "#059669", "#c026a3", "#0e7490", "#b91c1c", "#6d5bd0", "#57534e")
-NUMBER = 'return new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
+HEIGHT = 230
+BAR = 24  # pixels of a bar
+DASH = [5, 4]
+QUIET = "#808a96"  # seen on light and on dark
+NUMBER = 'return Number.isNaN(value) ? "unknown" : new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
 SHORT = 'return new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 4}).format(tick)'
 MOMENT = 'return new Date(value).toISOString().slice(0, 19).replace("T", " ")'
-DASH = [5, 4]
-REACH = 16  # pixels across a line that the mouse may be away from it
-TOOLTIP = """<div style="font: 12px/1.5 var(--sans); padding: 2px 4px"><b>$name</b> &nbsp;<b>@{%s}{custom}</b> %s<br>
-@start{custom} to @end{custom} UTC<br>@note</div>"""
+COUNT = 'return Number.isNaN(value) ? "" : new Intl.NumberFormat("en").format(value)'
+UNKNOWN = f"return Array.from(source.data.how.keys()).filter((at) => Number.isNaN(source.data.%s[at]) && !['{GAP}', '{OPEN}'].includes(source.data.how[at]))"
+TOOLTIP = """<div class="tip"><b style="color: @colour">@group</b> &nbsp;<b>@{%s}{custom}</b> %s<br>
+@start{custom} to @end{custom} UTC<br>@events{custom} events · revision @revision{custom} · @how</div>"""
 
 
-class Gap(NamedTuple):
-    """Where windows are missing: [start_ms, end_ms)."""
-
-    start_ms: int
-    end_ms: int
-
-
-def spaced(rows: Iterable[Row]) -> list[Row | Gap]:
-    """Rows, oldest first, with a gap wherever a window is missing."""
-    shown: list[Row | Gap] = []
-    for row in rows:
-        if shown and row.start_ms > shown[-1].end_ms:
-            shown.append(Gap(shown[-1].end_ms, row.start_ms))
-        shown.append(row)
-    return shown
-
-
-def hanging(rows: Sequence[Row]) -> list[Row]:
-    """The provisional rows, with the finals before and behind them that their line hangs on."""
-    kept = {id(row) for row in rows if not row.final}
-    for one, other in pairwise(rows):
-        if one.final != other.final:
-            kept |= {id(one), id(other)}
-    return [row for row in rows if id(row) in kept]
-
-
-def columns(rows: Sequence[Row | Gap], kpis: int) -> dict[str, Any]:
-    """Rows and gaps as a source's columns; `y0`, `y1`... are the values of the KPIs, NaN where there is none."""
-    table: dict[str, Any] = {
-        "start": np.array([row.start_ms for row in rows], dtype=np.float64),
-        "end": np.array([row.end_ms for row in rows], dtype=np.float64),
-        "note": [note(row) if isinstance(row, Row) else "no window" for row in rows],
-    }
-    for at in range(kpis):
-        values = [row.values[at] if isinstance(row, Row) else None for row in rows]
-        table[f"y{at}"] = np.array([value if isinstance(value, float) else np.nan for value in values], dtype=np.float64)
-    return table
-
-
-class Line:
-    """One group in all charts: a source of finals and a source of what is provisional, both with a column for each KPI."""
-
-    def __init__(self, name: str, colour: str, kpis: int) -> None:
-        self.name = name
-        self.colour = colour
-        self.newest: Row | None = None  # the newest final, the newest of all while none is final
-        self._kpis = kpis
-        self._seen = 0
-        self._last: Row | None = None
-        self.finals = ColumnDataSource(columns([], kpis), name=f"finals {name}")
-        self.open = ColumnDataSource(self._open([]), name=f"open {name}")
-
-    def show(self, version: int, points: Sequence[Point]) -> bool:
-        """Bring the sources up to the points, with as little to send as can be. False where there is nothing new."""
-        if version == self._seen:
-            return False
-        rows = [point.row for point in points]
-        finals = [row for row in rows if row.final]
-        last = self._last
-        rewritten = last is None or any(p.row.final and p.change > self._seen and p.row.start_ms <= last.start_ms for p in points)
-        if last is None or rewritten:
-            self.finals.data = columns(spaced(finals), self._kpis)
-        elif new := [row for row in finals if row.start_ms > last.start_ms]:
-            self.finals.stream(columns(spaced([last, *new])[1:], self._kpis), rollover=POINTS)
-        self.open.data = self._open(rows)
-        self._seen = version
-        self._last = next(reversed(finals), None)
-        self.newest = next(reversed(finals or rows), None)
-        return True
-
-    def _open(self, rows: Sequence[Row]) -> dict[str, Any]:
-        shown = spaced(hanging(rows))
-        table = columns(shown, self._kpis)
-        provisional = np.array([isinstance(row, Row) and not row.final for row in shown], dtype=bool)
-        return table | {f"d{at}": np.where(provisional, table[f"y{at}"], np.nan) for at in range(self._kpis)}
-
-
-def chart(kpi: Kpi, at: int, lines: Sequence[Line], x_range: Range, span: Span) -> figure:
-    """One KPI of all lines over time. `at`: its place in the columns. `span`: the crosshair, shared by all charts."""
+def chart(kpi: Kpi, band: Sequence[Kpi], lines: Lines, x_range: Range, span: Span) -> figure:
+    """One KPI of all lines over time. `band`: quantiles of the same family, drawn as an area from the lowest to the highest. `span`: the crosshair."""
+    kpis = lines.shape.kpis
+    y, before, provisional = (f"{name}{kpis.index(kpi)}" for name in "ypd")
     plot = figure(
-        height=230,
+        height=HEIGHT,
         sizing_mode="stretch_width",
         x_axis_type="datetime",
         x_range=x_range,
+        window_axis="x",
         tools="xbox_zoom,xpan,reset,save",
         active_drag="xbox_zoom",
-        name=f"chart {kpi.name}",
-        html_attributes={"role": "img", "aria-label": f"{kpi.name} over time, {len(lines)} lines"},
+        name=f"chart {kpi.name} {lines.shape.window}",
+        html_attributes={"role": "img", "aria-label": f"{kpi.name} in windows of {lines.shape.window} over time; its table holds the same"},
     )
     plot.toolbar.autohide = True
     plot.toolbar.logo = None
@@ -133,29 +61,67 @@ def chart(kpi: Kpi, at: int, lines: Sequence[Line], x_range: Range, span: Span) 
     plot.xaxis.formatter = DatetimeTickFormatter(
         seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
     )
-    reach: list[DataRenderer] = []
-    for line in lines:
-        for source, dash in ((line.finals, []), (line.open, DASH)):
-            plot.line("start", f"y{at}", source=source, line_width=1.8, line_dash=dash, color=line.colour)
-            reach.append(plot.line("start", f"y{at}", source=source, line_width=REACH, line_alpha=0, name=line.name))
-        plot.scatter("start", f"y{at}", source=line.finals, size=2.2, color=line.colour)  # seen only where a point has no neighbours
-        plot.scatter("start", f"d{at}", source=line.open, size=5, line_width=1.5, line_color=line.colour, fill_color="white")
-    formatters: dict[str, Any] = {"@start": CustomJSHover(code=MOMENT), "@end": CustomJSHover(code=MOMENT)}
-    formatters[f"@{{y{at}}}"] = CustomJSHover(code=NUMBER)
-    hover = HoverTool(renderers=reach, line_policy="nearest", formatters=formatters, visible=False)
-    hover.mode = "vline" if len(lines) == 1 else "mouse"  # the tooltips of several lines would cover each other
-    hover.tooltips = TOOLTIP % (f"y{at}", literal(kpi.unit))
+    strip: dict[str, Any] = {"x0": "left", "x1": "right", "source": lines.finals, "fill_alpha": 0, "line_alpha": 0, "hatch_color": QUIET}
+    plot.vstrip(**strip, hatch_pattern="/", hatch_alpha=0.35, hatch_weight=0.7, view=_only(GAP), name="gaps")
+    unknown = CDSView(filter=CustomJSFilter(code=UNKNOWN % y))
+    plot.vstrip(**strip, hatch_pattern=".", hatch_alpha=0.6, hatch_weight=0.7, view=unknown, name="unknown")
+    if len(band) > 1:
+        low, high = (f"y{kpis.index(it)}" for it in (band[0], band[-1]))
+        plot.quad(left="left", right="right", bottom=low, top=high, source=lines.finals, color="colour", alpha=0.18, line_alpha=0, name="band")
+    for source, name, dash in ((lines.finals, "finals", []), (lines.open, "open", DASH)):
+        plot.segment("from", before, "start", y, source=source, line_width=1.8, line_dash=dash, line_cap="round", color="colour", name=name)
+    plot.scatter("start", y, source=lines.finals, size=2.6, color="colour")
+    plot.scatter("start", provisional, source=lines.open, size=5, line_width=1.5, line_color="colour", fill_alpha=0)
+    plot.scatter("start", y, source=lines.finals, size=8, line_width=1.2, line_color="colour", fill_alpha=0, view=_only("final, closed by idle"))
+    reach = [
+        plot.vstrip(x0="left", x1="right", source=source, fill_alpha=0, line_alpha=0, view=view)
+        for source, view in ((lines.finals, CDSView()), (lines.open, _only(OPEN)))
+    ]
+    hover = HoverTool(renderers=list[Any](reach), formatters=_formatters(y), visible=False)
+    hover.tooltips = TOOLTIP % (y, literal(kpi.unit))
     plot.add_tools(hover)
     plot.add_tools(CrosshairTool(overlay=span, visible=False))
     return plot
 
 
-def spark(at: int, line: Line) -> figure:
-    """A small chart of the finals of one KPI, without axes, for an overview tile."""
-    plot = figure(height=54, sizing_mode="stretch_width", toolbar_location=None, tools="", x_range=DataRange1d(range_padding=0))
-    plot.update(min_border_left=0, min_border_right=0, min_border_top=0, min_border_bottom=0)
-    plot.axis.visible = False
-    plot.grid.visible = False
-    plot.outline_line_color = None
-    plot.line("start", f"y{at}", source=line.finals, line_width=1.8, color=line.colour)
-    return plot
+def _only(how: str) -> CDSView:
+    return CDSView(filter=GroupFilter(column_name="how", group=how))
+
+
+def _formatters(y: str) -> dict[str, Any]:
+    moment, count = CustomJSHover(code=MOMENT), CustomJSHover(code=COUNT)
+    return {"@start": moment, "@end": moment, "@events": count, "@revision": count, f"@{{{y}}}": CustomJSHover(code=NUMBER)}
+
+
+class Bars:
+    """The newest window of a KPI that counts by value (by symbol, top k): a bar for each value, the largest on top."""
+
+    def __init__(self, kpi: Kpi, colour: str, window: str) -> None:
+        self.source = ColumnDataSource({"value": [], "number": []}, name=f"bars {kpi.name}")
+        self.plot = figure(
+            height=HEIGHT,
+            sizing_mode="stretch_width",
+            y_range=FactorRange(factors=[]),
+            tools="",
+            toolbar_location=None,
+            name=f"chart {kpi.name} {window}",
+            html_attributes={"role": "img", "aria-label": f"{kpi.name} by value, newest window; its table holds the same"},
+        )
+        self.plot.xaxis.formatter = CustomJSTickFormatter(code=SHORT)
+        self.plot.x_range.update(start=0)
+        self.plot.ygrid.visible = False
+        bars = self.plot.hbar(y="value", right="number", height=0.72, source=self.source, color=colour, line_alpha=0)
+        hover = HoverTool(renderers=list[Any]([bars]), formatters={"@number": CustomJSHover(code=NUMBER)}, visible=False)
+        hover.tooltips = f'<div class="tip"><b>@value</b> &nbsp;<b>@number{{custom}}</b> {literal(kpi.unit)}</div>'
+        self.plot.add_tools(hover)
+
+    def show(self, value: Value) -> None:
+        """Draw a window's value; one that is unknown has no bars."""
+        pairs = [*reversed(value)] if isinstance(value, tuple) else []
+        data = {"value": [name for name, _ in pairs], "number": [number for _, number in pairs]}
+        if data != self.source.data:
+            factors = [name for name, _ in pairs]
+            if factors != self.plot.y_range.factors:
+                self.plot.y_range.update(factors=factors)
+                self.plot.height = max(HEIGHT, BAR * len(factors) + 40)
+            self.source.data = data

@@ -1,68 +1,100 @@
-"""The row of small charts at the top: one tile a topic, its first KPI. In: the board. Out: Bokeh models that follow it."""
+"""The cards at the top: one for each topic, with a tile for each of its KPIs. In: the board. Out: Bokeh models that follow it."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import lru_cache
 
 from bokeh.models import Column, InlineStyleSheet
-from bokeh.models.ui import UIElement
-from bokeh.models.widgets import Button, Div
+from bokeh.models.widgets import Div
 
 from serve import words
-from serve.charts import COLOURS, Line, spark
+from serve.lines import Seen, closed, pending, see
+from serve.selection import Wish
 from serve.series import Board, Catalog, Offer
-from serve.shape import TOTAL, Group
+from serve.shape import TOTAL, Group, Row, Shape, Value
 
-TILES = 24  # further topics are in the list of topics
+CARDS = 24  # topics; further ones are in the list of topics
+TILES = 6  # KPIs of a topic; further ones are below, in its charts
+WINDOWS = 60  # windows in a sparkline
 
 
-class Tile:
-    """A topic's first KPI at its smallest window: name, newest value, change, sparkline. The name is a button that opens the topic."""
+@lru_cache(maxsize=256)  # every session shows the same tiles
+def tiles(shape: Shape, seen: Seen) -> str:
+    """A topic's tiles as HTML: the newest final row, compared with the final before; the newest of all while none is final."""
+    rows = [row for row in closed(seen) or pending(seen) if isinstance(row, Row)][-WINDOWS:]
+    if not rows:
+        return words.tiles(shape.window, None, [])
+    newest = rows[-1]
+    before = rows[-2] if len(rows) > 1 and rows[-2].end_ms == newest.start_ms else None
+    shown = [
+        words.tile(kpi, newest.values[at], before.values[at] if before else None, path(rows, at, shape.size_ms))
+        for at, kpi in enumerate(shape.kpis[:TILES])
+    ]
+    return words.tiles(shape.window, newest, shown)
 
-    def __init__(self, offer: Offer, group: Group, style: InlineStyleSheet, opened: Callable[[str], None]) -> None:
-        shape = offer.shape
-        self.offer, self.group = offer, group
-        self.line = Line(shape.topic, COLOURS[0], len(shape.kpis))
-        button = Button(label=shape.topic, css_classes=["name"], stylesheets=[style], sizing_mode="stretch_width")
-        button.on_click(lambda: opened(shape.topic))
-        self.text = Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True)
-        parts: list[UIElement] = [button, self.text]
-        if shape.kpis:
-            parts.append(spark(0, self.line))
-        self.root = Column(children=parts, css_classes=["card", "tile"], stylesheets=[style], sizing_mode="stretch_width")
 
-    def show(self, board: Board) -> None:
-        """Follow the board. The value is the newest final one, compared with the final before; the newest of all while none is final."""
+def path(rows: Sequence[Row], at: int, size_ms: int) -> str:
+    """A KPI of consecutive rows as an SVG path in a box of 100 by 24; a window that is missing or unknown is a gap."""
+    drawn: list[tuple[Row, Value]] = [(row, row.values[at]) for row in rows]
+    known = [value for _, value in drawn if isinstance(value, float)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    from_ms, to_ms = rows[0].start_ms, rows[-1].start_ms
+    parts, pen_ms = [], -1
+    for row, value in drawn:
+        if not isinstance(value, float):
+            continue
+        x = 100 * (row.start_ms - from_ms) / max(to_ms - from_ms, size_ms)
+        y = 22 - 20 * (value - low) / (high - low) if high > low else 12.0
+        parts.append(f"{'L' if pen_ms == row.start_ms else 'M'}{x:.1f} {y:.1f}")
+        pen_ms = row.end_ms
+    return "".join(parts)
+
+
+class Card:
+    """A topic: its name, a link that opens it, and its tiles. Only the tiles change, so a link that has the keyboard keeps it."""
+
+    def __init__(self, offer: Offer, group: Group, style: InlineStyleSheet) -> None:
+        self.offer = offer
+        self._group = group
+        self._topic = Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True)
+        self._tiles = Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True)
+        self.root = Column(children=[self._topic, self._tiles], css_classes=["card", "topic"], stylesheets=[style], sizing_mode="stretch_width")
+
+    def show(self, board: Board, wish: Wish, *, chosen: bool) -> None:
+        """Follow the board, and the address that the link leads to."""
         shape = self.offer.shape
-        version, points = board.points(shape.topic, shape.window, self.group)
-        if self.line.show(version, points) and shape.kpis and (row := self.line.newest):
-            before = [point.row.values[0] for point in points if point.row.end_ms == row.start_ms]
-            self.text.text = words.tile(shape.kpis[0], shape.window, row, before[0] if before else None)
+        link = words.link(shape.topic, wish.query(), chosen=chosen)
+        if self._topic.text != link:
+            self._topic.text = link
+            self.root.css_classes = ["card", "topic", *(["chosen"] if chosen else [])]
+        text = tiles(shape, see(board, shape, self._group))
+        if text != self._tiles.text:
+            self._tiles.text = text
 
 
 class Overview:
-    """All tiles."""
+    """All cards."""
 
-    def __init__(self, board: Board, style: InlineStyleSheet, opened: Callable[[str], None]) -> None:
-        self._board, self._style, self._opened = board, style, opened
-        self._tiles: dict[str, Tile] = {}
-        self.root = Column(children=[Div()], css_classes=["tiles"], stylesheets=[style], sizing_mode="stretch_width", name="overview")
+    def __init__(self, board: Board, style: InlineStyleSheet) -> None:
+        self._board, self._style = board, style
+        self._cards: dict[str, Card] = {}
+        self.root = Column(children=[Div()], css_classes=["cards"], stylesheets=[style], sizing_mode="stretch_width", name="overview")
 
     def follow(self, catalog: Catalog) -> None:
-        """One tile for each topic of the catalog; those that have not changed stay."""
-        tiles = {}
-        for topic, offers in list(catalog.items())[:TILES]:
-            offer, tile = next(iter(offers.values())), self._tiles.get(topic)
-            if tile is None or tile.offer != offer:
+        """One card for each topic of the catalog; those that have not changed stay."""
+        cards = {}
+        for topic, offers in list(catalog.items())[:CARDS]:
+            offer, card = next(iter(offers.values())), self._cards.get(topic)
+            if card is None or card.offer != offer:
                 group = TOTAL if () in offer.sets else self._board.top(topic, offer.shape.window, offer.sets[0], 1)[0]
-                tile = Tile(offer, group, self._style, self._opened)
-            tiles[topic] = tile
-        if tiles != self._tiles:
-            self._tiles = tiles
-            self.root.children = [tile.root for tile in tiles.values()]
+                card = Card(offer, group, self._style)
+            cards[topic] = card
+        if cards != self._cards:
+            self._cards = cards
+            self.root.children = [card.root for card in cards.values()]
 
-    def show(self, topic: str) -> None:
-        """Bring every tile up to the board; mark the one whose topic is open."""
-        for its_topic, tile in self._tiles.items():
-            tile.show(self._board)
-            classes = ["card", "tile", *(["chosen"] if its_topic == topic else [])]
-            if tile.root.css_classes != classes:
-                tile.root.css_classes = classes
+    def show(self, wish: Wish, topic: str) -> None:
+        """Bring every card up to the board; mark the one whose topic is open. What stays of the wish when another topic is opened is in its link."""
+        for its_topic, card in self._cards.items():
+            card.show(self._board, Wish(its_topic, last=wish.last, theme=wish.theme), chosen=its_topic == topic)

@@ -7,29 +7,29 @@ dashboard/templates/index.html.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from html import escape
 from pathlib import Path
 from time import time
 from typing import Any
+from urllib.parse import parse_qs
 
 from bokeh.document import Document
-from bokeh.models import Column, CustomJS, DataRange1d, InlineStyleSheet, Row
-from bokeh.models.annotations import Span
-from bokeh.models.ui import UIElement
-from bokeh.models.widgets import Div, MultiChoice, Select
+from bokeh.models import Column, DataRange1d, InlineStyleSheet
+from bokeh.models.widgets import Button, Div
 
-from serve import metrics, words
-from serve.charts import COLOURS, Line, chart
+from serve import metrics, tables, words
+from serve.cards import Card, cards, rows_of
+from serve.controls import Controls
+from serve.export import csv_text
 from serve.feed import Feed
+from serve.lines import Lines
 from serve.overview import Overview
-from serve.selection import LINES, View, Wish, read_values, read_wish, resolve, spell
-from serve.shape import Group, label
+from serve.selection import RANGES, View, Wish, read_wish, resolve
+from serve.shape import Group
 
 TICK_MS = 250
+SAY_TICKS = 4  # ages are said anew this seldom: a second is as fine as anybody reads them
 TOP = 5  # groups shown when none is chosen
-OFFERED = 200  # groups in the list
-OFFER_TICKS = 20  # the list of groups follows the data this seldom: when it changes, it closes under the reader's hands
-ADDRESS = "history.replaceState(null, '', location.pathname + (cb_obj.tags[0] ? '?' + cb_obj.tags[0] : ''))"
+MORE_TICKS = 20  # while fewer groups than that are known, further ones are looked for this seldom
 
 
 @cache
@@ -46,31 +46,27 @@ class Page:
         self._view: View | None = None
         self._catalog: object = None
         self._ticks = 0
-        self._lines: list[Line] = []
+        self._lines: list[Lines] = []
         self._groups: list[Group] = []
-        self._captions: list[Div] = []
+        self._cards: list[Card] = []
+        self._arrived = 0  # rows of the topic when the page was paused
+        self._aside_count = 0  # messages set aside when their list was made
         style = self._style = InlineStyleSheet(css=_css())
         wide: dict[str, Any] = {"stylesheets": [style], "sizing_mode": "stretch_width"}
-        self._status = Div(css_classes=["words"], disable_math=True, name="status", **wide)
-        self._status.js_on_change("tags", CustomJS(code=ADDRESS))
-        self._overview = Overview(self._board, style, lambda topic: self._choose(topic=topic))
-        small: dict[str, Any] = {"stylesheets": [style], "margin": 0}
-        self._topic = Select(title="Topic", width=230, **small)
-        self._window = Select(title="Window", width=110, **small)
-        self._kpis = MultiChoice(title="KPIs", placeholder="all", width=260, **small)
-        self._by = Select(title="Grouped by", width=200, **small)
-        self._values = MultiChoice(title="Groups", max_items=LINES, search_option_limit=OFFERED, width=360, **small)
-        widgets: list[UIElement] = [self._topic, self._window, self._kpis, self._by, self._values]
-        self._controls = Row(children=widgets, css_classes=["controls"], name="controls", visible=False, **wide)
-        self._heading = Div(css_classes=["words"], disable_math=True, name="heading", **wide)
-        self._empty = Div(css_classes=["words", "empty"], disable_math=True, **wide)
+        self._status, self._heading, self._legend, self._empty, self._asides = (
+            Div(css_classes=["words", *more], disable_math=True, **wide) for more in ((), (), (), ("empty",), ())
+        )
+        self._status.name = "status"
+        self._overview = Overview(self._board, style)
+        self._controls = Controls(self._board, style, self._choose)
+        self._newer = Button(label="", visible=False, css_classes=["act"], stylesheets=[style])
+        heading = Column(children=[self._heading, self._newer, self._asides, self._legend], name="heading", **wide)
         self._charts = Column(children=[self._empty], css_classes=["charts"], name="charts", **wide)
-        self._topic.on_change("value", lambda _attr, _old, new: self._choose(topic=new))
-        self._window.on_change("value", lambda _attr, _old, new: self._choose(window=new))
-        self._kpis.on_change("value", lambda _attr, _old, new: self._choose(kpis=tuple(new)))
-        self._by.on_change("value", lambda _attr, _old, new: self._choose(by=tuple(new.split(",")) if new else ()))
-        self._values.on_change("value", lambda _attr, _old, new: self._choose(groups=tuple(map(read_values, new))))
-        for root in (self._status, self._overview.root, self._controls, self._heading, self._charts):
+        self._controls.asked.on_change("value", lambda _attr, _old, new: self._go(new))
+        self._controls.pause.on_click(lambda: self._choose(until_ms=0 if self._wish.until_ms else int(self._clock() * 1000)))
+        self._controls.csv.on_click(self._save)
+        self._newer.on_click(self._list_asides)
+        for root in (self._status, self._overview.root, self._controls.root, heading, self._charts):
             document.add_root(root)
         document.title = "Live KPIs"
         document.add_periodic_callback(self.tick, TICK_MS)
@@ -82,96 +78,115 @@ class Page:
             self._follow()
 
     def _follow(self) -> None:
-        self._ticks += 1
         if self._catalog is not self._board.catalog:
             self._catalog = self._board.catalog
             self._overview.follow(self._board.catalog)
             self._look()
-        elif self._view and self._view.by and not self._view.groups and len(self._lines) < TOP and self._ticks % OFFER_TICKS == 0:
+        elif self._view and self._view.by and not self._view.groups and len(self._groups) < TOP and self._ticks % MORE_TICKS == 0:
             self._draw(self._view)  # groups may have come since
-        if self._view and self._ticks % OFFER_TICKS == 0:
-            self._offer_groups(self._view)
-        self._overview.show(self._view.shape.topic if self._view else "")
-        for line, group in zip(self._lines, self._groups, strict=True):
-            if self._view:
-                line.show(*self._board.points(self._view.shape.topic, self._view.shape.window, group))
-        self._say()
+        self._overview.show(self._wish, self._view.shape.topic if self._view else "")
+        if not self._wish.until_ms and [lines for lines in self._lines if lines.show(self._board)]:
+            self._show_cards()
+        if self._ticks % SAY_TICKS == 0:
+            self._say()
+        self._ticks += 1
+
+    def _show_cards(self) -> None:
+        for card in self._cards:
+            card.show()
+
+    def _go(self, query: str) -> None:
+        """Follow a link of the page: its query is a wish."""
+        arguments = {name: [text.encode() for text in texts] for name, texts in parse_qs(query, keep_blank_values=True).items()}
+        self._choose(**asdict(read_wish(arguments)))
 
     def _choose(self, **said: Any) -> None:  # noqa: ANN401 - the fields of Wish
         """What a widget says. Widgets also speak when the page sets them: then they say what is shown already."""
-        view = self._view
-        shown = Wish(view.shape.topic, view.shape.window, self._shown_kpis(), view.by, view.groups) if view else self._wish
+        view, wish = self._view, self._wish
+        shown = replace(wish, topic=view.shape.topic, window=view.window, kpis=self._shown_kpis(view), by=view.by) if view else wish
         if all(getattr(shown, name) == value for name, value in said.items()):
             return
-        wish = asdict(self._wish) | {"topic": shown.topic} | said
-        if "topic" in said:
-            wish |= {"kpis": (), "by": (), "groups": ()}
-        if "by" in said:
-            wish |= {"groups": ()}
-        if wish["groups"] and view:
-            wish["by"] = view.by
-        self._wish = Wish(**wish)
-        self._status.tags = [self._wish.query()]
+        new = asdict(wish) | {"topic": shown.topic} | said
+        if said.get("topic", shown.topic) != shown.topic:
+            new |= {name: it for name, it in asdict(Wish()).items() if name in {"kpis", "by", "groups", "until_ms", "tables"} - set(said)}
+        if "by" in said and "groups" not in said:
+            new |= {"groups": ()}
+        if new["groups"] and view and "by" not in said:
+            new["by"] = view.by
+        self._wish = Wish(**new)
+        self._controls.write_address(self._wish)
+        self._controls.follow([*self._board.catalog], self._wish)
+        if said.keys() & {"until_ms", "last"}:
+            self._paused()
         self._look()
+        self._ticks = 0  # say it at once
 
-    def _shown_kpis(self) -> tuple[str, ...]:
-        return tuple(name for name in self._wish.kpis if self._view and name in {kpi.name for kpi in self._view.shape.kpis})
+    def _shown_kpis(self, view: View) -> tuple[str, ...]:
+        return tuple(kpi.name for kpi in view.kpis if kpi.name in self._wish.kpis)
 
     def _look(self) -> None:
         """Resolve the wish anew; draw anew only if that changes what is shown."""
         wish = replace(self._wish, topic=self._view.shape.topic) if self._view and not self._wish.topic else self._wish
         view = resolve(wish, self._board.catalog)  # what is shown unasked stays when topics come that would be shown before it
-        topics = dict.fromkeys((*self._board.catalog, *([self._wish.topic] if self._wish.topic else ())))
-        self._topic.options = list[Any](topics)
-        self._controls.visible = bool(topics)
+        self._controls.follow([*self._board.catalog], self._wish)
         if view is None:
-            self._view, self._lines, self._groups, self._captions = None, [], [], []
-            self._topic.value = self._wish.topic
-            self._heading.text = ""
+            self._view, self._lines, self._groups, self._cards = None, [], [], []
             self._charts.children = [self._empty]
-            return
-        if view != self._view:
+            self._heading.text = self._legend.text = self._asides.text = ""
+        elif view != self._view:
             self._view = view
-            self._set_widgets(view)
             self._draw(view)
-
-    def _set_widgets(self, view: View) -> None:
-        self._topic.value = view.shape.topic
-        self._window.options, self._window.value = list[Any](view.windows), view.shape.window
-        self._kpis.options, self._kpis.value = [kpi.name for kpi in view.shape.kpis], [*self._shown_kpis()]
-        sets: list[Any] = [(",".join(by), ", ".join(by) or "nothing: the total") for by in view.sets]
-        self._by.options, self._by.value = sets, ",".join(view.by)
-        self._values.visible = bool(view.by)
-        self._values.placeholder = f"top {TOP} by events"
-        self._offer_groups(view)
-        self._values.value = [spell(values) for values in view.groups]
-
-    def _offer_groups(self, view: View) -> None:
-        """The list of groups. Its labels are HTML to the widget, so they are escaped; its values are spelled as in a URL."""
-        top = self._board.top(view.shape.topic, view.shape.window, view.by, OFFERED) if view.by else []
-        all_values = dict.fromkeys((*view.groups, *(group.values for group in top)))
-        options: list[Any] = sorted((spell(values), escape(label(values))) for values in all_values)
-        if options != self._values.options:
-            self._values.options = options
+            self._paused()
+        if self._view and bool(self._asides.text) != self._wish.asides:
+            self._list_asides()
 
     def _draw(self, view: View) -> None:
-        topic, window = view.shape.topic, view.shape.window
+        shape = view.shape
+        at = shape.kpis.index(view.kpis[0]) if view.kpis and view.kpis[0] in shape.kpis else None
         chosen = [Group(view.by, values) for values in view.groups]
-        self._groups = chosen or (self._board.top(topic, window, view.by, TOP) if view.by else [Group()])
-        self._lines = [Line(label(group.values), COLOURS[at % len(COLOURS)], len(view.shape.kpis)) for at, group in enumerate(self._groups)]
-        together, crosshair = (
-            DataRange1d(range_padding=0.03, default_span=10 * view.shape.size_ms),
-            Span(dimension="height", line_color="#94a3b8", line_width=1),
-        )
-        cards: list[UIElement] = []
-        self._captions = []
-        for kpi in view.kpis:
-            caption = Div(css_classes=["words"], stylesheets=[self._style], sizing_mode="stretch_width", disable_math=True)
-            plot = chart(kpi, view.shape.kpis.index(kpi), self._lines, together, crosshair)
-            cards.append(Column(children=[caption, plot], css_classes=["card"], stylesheets=[self._style], sizing_mode="stretch_width"))
-            self._captions.append(caption)
-        self._charts.css_classes = ["charts", "by2" if len(cards) % 2 == 0 and len(cards) % 3 else "by3"]
-        self._charts.children = cards
+        self._groups = chosen or (self._board.top(shape.topic, shape.window, view.by, TOP, at) if view.by else [Group()])
+        self._lines = [Lines(each, self._groups) for each in view.shapes]
+        for lines in self._lines:
+            lines.show(self._board, self._wish.until_ms)
+        together = DataRange1d(range_padding=0.03, default_span=10 * shape.size_ms, follow="end", follow_interval=RANGES.get(self._wish.last))
+        self._cards = cards(view.kpis, self._lines, together, self._style, self._tell_table)
+        for card in self._cards:
+            card.open(table=card.kpi.name in self._wish.tables)
+        self._show_cards()
+        self._charts.css_classes = ["charts", "by2" if len(self._cards) % 2 == 0 and len(self._cards) % 3 else "by3"]
+        self._charts.children = [card.root for card in self._cards]
+        self._legend.text = words.legend([(colour, group.values) for colour, group in zip(self._lines[0].colours, self._groups, strict=True)])
+        self._controls.show(view, self._groups)
+
+    def _tell_table(self, kpi: str, open_: bool) -> None:  # noqa: FBT001 - what a toggle says
+        names = dict.fromkeys(self._wish.tables)
+        tables_ = (*names, kpi) if open_ else tuple(name for name in names if name != kpi)
+        self._choose(tables=tuple(dict.fromkeys(tables_)))
+
+    def _paused(self) -> None:
+        """Stop at the moment that the wish names, or go on; the charts' range follows what was chosen."""
+        topic = self._view.shape.topic if self._view else ""
+        self._arrived = self._board.arrived(topic)
+        for card in self._cards[:1]:
+            card.x_range.follow_interval = RANGES.get(self._wish.last)
+        self._controls.pause.label = words.waiting(0) if self._wish.until_ms else "Pause"
+
+    def _list_asides(self) -> None:
+        """The list of messages set aside, as it is now; it does not change under the reader's eyes."""
+        if self._view is None or not self._wish.asides:
+            self._asides.text = ""
+            return
+        topic = self._view.shape.topic
+        late, dead = (self._board.fates(topic, fate) for fate in ("late", "dead"))
+        self._aside_count = sum(late.values()) + sum(dead.values())
+        self._asides.text = tables.asides(topic, self._board.asides(topic), words.reasons(late, dead, self._clock()))
+
+    def _save(self) -> None:
+        if self._view:
+            span_ms = RANGES.get(self._wish.last)
+            newest_ms = max((row.start_ms for lines in self._lines for row in lines.rows()), default=0)
+            rows = rows_of(self._lines, newest_ms - span_ms if span_ms else 0)
+            self._controls.save(f"{self._view.shape.topic}.{self._view.window}.csv", csv_text(rows))
 
     def _say(self) -> None:
         """All words that change, sent only if they did."""
@@ -181,14 +196,15 @@ class Page:
         if view is None:
             _set(self._empty, words.empty(state, self._wish.topic if self._board.catalog else ""))
             return
-        topic = view.shape.topic
-        newest_ms = self._board.newest_ms(topic)
-        fates = " · ".join(words.fate(fate, self._board.fates(topic, fate)) for fate in ("late", "dead"))
-        lines = [(line.colour, group.values) for line, group in zip(self._lines, self._groups, strict=True)]
-        _set(self._heading, words.heading(view, lines, None if newest_ms is None else now - newest_ms / 1000, fates))
-        for kpi, caption in zip(view.kpis, self._captions, strict=True):
-            if self._lines and (row := self._lines[0].newest):
-                _set(caption, words.caption(kpi, row, row.values[view.shape.kpis.index(kpi)]))
+        topic, board = view.shape.topic, self._board
+        fresh = words.freshness(now, board.newest_ms(topic), board.watermark_ms(topic), board.lag(topic))
+        _set(self._heading, words.heading(view, fresh))
+        late, dead = board.fates(topic, "late"), board.fates(topic, "dead")
+        self._controls.asides.label = words.fates(late, dead)
+        new = sum(late.values()) + sum(dead.values()) - self._aside_count
+        self._newer.update(visible=self._wish.asides and new > 0, label=f"Show the newest ({new:,} more)")
+        if self._wish.until_ms:
+            self._controls.pause.label = words.waiting(board.arrived(topic) - self._arrived)
 
 
 def _set(div: Div, text: str) -> None:

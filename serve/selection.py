@@ -13,26 +13,37 @@ from serve.shape import Kpi, Shape
 GROUP = 10_000  # characters of a group in a URL: three values of 1 KiB, quoted
 LINES = 8  # groups in one chart: as many as there are colours that can be told apart
 NONE, EMPTY = "!", "*"  # a null and an empty group value in a URL, where quoting leaves neither bare
+ALL = "all"  # as a window: every size, side by side
+RANGES = {"5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "24h": 86_400_000}  # name -> ms
+THEMES = ("light", "dark")
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was chosen. Empty: not chosen, the page decides."""
+    """What was chosen. Empty: not chosen, the page decides; `until_ms` is 0 while the page is live, else where it was paused."""
 
     topic: str = ""
     window: str = ""
     kpis: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     groups: tuple[tuple[str | None, ...], ...] = ()
+    last: str = ""
+    until_ms: int = 0
+    tables: tuple[str, ...] = ()
+    asides: bool = False
+    theme: str = ""
 
     def query(self) -> str:
         """The URL query that `read_wish` reads back as this wish.
 
-        >>> Wish("shop.orders", "1m", by=("country",), groups=(("DE",), (None,))).query()
-        'topic=shop.orders&window=1m&by=country&group=DE&group=%21'
+        >>> Wish("shop.orders", "1m", by=("country",), groups=(("DE",), (None,)), last="1h").query()
+        'topic=shop.orders&window=1m&by=country&group=DE&group=%21&last=1h'
         """
         pairs = [("topic", self.topic), ("window", self.window), *(("kpi", kpi) for kpi in self.kpis), ("by", ",".join(self.by))]
-        return urlencode([*((name, it) for name, it in pairs if it), *(("group", spell(values)) for values in self.groups)])
+        pairs += [("group", spell(values)) for values in self.groups]
+        pairs += [("last", self.last), ("until", str(self.until_ms or "")), *(("table", kpi) for kpi in self.tables)]
+        pairs += [("asides", "1" if self.asides else ""), ("theme", self.theme)]
+        return urlencode([(name, it) for name, it in pairs if it])
 
 
 def read_wish(arguments: Mapping[str, Sequence[bytes]]) -> Wish:
@@ -41,9 +52,24 @@ def read_wish(arguments: Mapping[str, Sequence[bytes]]) -> Wish:
     def texts(name: str, most: int, longest: int = 1000) -> tuple[str, ...]:
         return tuple(text for each in arguments.get(name, ())[:most] if (text := each.decode("utf-8", "replace")[:longest]))
 
+    def one_of(name: str, known: Sequence[str]) -> str:
+        return next((text for text in texts(name, 1) if text in known), "")
+
     by = tuple(path for path in "".join(texts("by", 1)).split(",") if path)
-    groups = tuple(values for text in texts("group", LINES, GROUP) if len(values := read_values(text)) == len(by))
-    return Wish("".join(texts("topic", 1)), "".join(texts("window", 1)), texts("kpi", 100), by, groups if by else ())
+    groups = tuple(values for text in texts("group", LINES, GROUP) if len(values := read_values(text)) == len(by)) if by else ()
+    until = "".join(texts("until", 1, 15))
+    return Wish(
+        topic="".join(texts("topic", 1)),
+        window="".join(texts("window", 1)),
+        kpis=texts("kpi", 100),
+        by=by,
+        groups=groups,
+        last=one_of("last", [*RANGES]),
+        until_ms=int(until) if until.isascii() and until.isdecimal() else 0,
+        tables=texts("table", 100),
+        asides=bool(texts("asides", 1)),
+        theme=one_of("theme", THEMES),
+    )
 
 
 def spell(values: Sequence[str | None]) -> str:
@@ -62,14 +88,27 @@ def read_values(text: str) -> tuple[str | None, ...]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown: one KPI topic, some of its KPIs, one group set, the chosen groups (empty: those with the most events)."""
+    """What is shown: KPI topics of one source topic (one window size, or all of them), some of their KPIs, one group set, the chosen groups.
 
-    shape: Shape
+    No groups: those with the largest newest values.
+    """
+
+    shapes: tuple[Shape, ...]
     windows: tuple[str, ...]
     kpis: tuple[Kpi, ...]
     sets: tuple[tuple[str, ...], ...]
     by: tuple[str, ...]
     groups: tuple[tuple[str | None, ...], ...]
+
+    @property
+    def shape(self) -> Shape:
+        """The one whose newest rows decide the order of groups: the smallest window."""
+        return self.shapes[0]
+
+    @property
+    def window(self) -> str:
+        """What the choice of a window says."""
+        return ALL if len(self.shapes) > 1 else self.shape.window
 
 
 def resolve(wish: Wish, catalog: Catalog) -> View | None:
@@ -77,7 +116,10 @@ def resolve(wish: Wish, catalog: Catalog) -> View | None:
     offers = catalog.get(wish.topic or next(iter(catalog), ""))
     if not offers:
         return None
-    shape, sets = offers.get(wish.window) or next(iter(offers.values()))
-    kpis = tuple(kpi for kpi in shape.kpis if kpi.name in wish.kpis)
+    chosen = offers.values() if wish.window == ALL else [offers.get(wish.window) or next(iter(offers.values()))]
+    shapes = tuple(offer.shape for offer in chosen)
+    sets = next(iter(chosen)).sets
+    known = {kpi.name: kpi for shape in reversed(shapes) for kpi in shape.kpis}
+    kpis = tuple(kpi for name, kpi in known.items() if name in wish.kpis)
     by = wish.by if wish.by in sets else sets[0]
-    return View(shape, tuple(offers), kpis or shape.kpis, sets, by, wish.groups if by == wish.by else ())
+    return View(shapes, tuple(offers), kpis or tuple(known.values()), sets, by, wish.groups if by == wish.by else ())

@@ -1,18 +1,26 @@
 """How the page says things. In: numbers, states, text from topics. Out: words, and HTML in which all such text is escaped. Pure."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from math import floor, log10
 
 from serve.feed import DISCOVERY_S, State
-from serve.selection import View
-from serve.shape import Kpi, Row, Value, label
+from serve.selection import ALL, View
+from serve.shape import TOTAL, Kpi, Row, Value, label
 
 LARGE = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
 TINY = 1e-6
 DIGITS = 3  # after the first
 OLD_S = 30.0  # from here on, data is called old in a second way than by its number
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+MARKS = (  # what the charts draw, as SVG of 26 by 10
+    ("final", '<path d="M0 5H26"/>'),
+    ("provisional", '<path d="M0 5H26" stroke-dasharray="5 4"/>'),
+    ("closed by idle", '<circle cx="13" cy="5" r="4"/>'),
+    ("no window", '<path d="M1 9L9 1M9 9L17 1M17 9L25 1" stroke-width="1"/>'),
+    ("unknown", '<path d="M3 5h.1M9 5h.1M15 5h.1M21 5h.1" stroke-linecap="round"/>'),
+)
 
 
 def number(value: Value) -> str:
@@ -21,6 +29,8 @@ def number(value: Value) -> str:
     >>> [number(it) for it in (2629.8, 12_345_678.0, 42.0, 0.00123, -1e-9, "Berlin", None)]
     ['2,630', '12.35 M', '42', '0.00123', '-1e-09', 'Berlin', 'unknown']
     """
+    if isinstance(value, tuple):
+        return ", ".join(f"{name} {number(its)}" for name, its in value[:3]) or "none"
     if value is None or isinstance(value, str):
         return "unknown" if value is None else value
     for size, name in LARGE:
@@ -59,10 +69,32 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):.1f} s" if seconds < 10 else f"{int(seconds)} s"  # noqa: PLR2004 - where the tenth stops to matter
 
 
-def fate(name: str, reasons: Mapping[str, int]) -> str:
-    """How many messages met a fate, and by hovering why."""
-    why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
-    return f'<span class="fate" title="{escape(why) or "none"}">{escape(name)} {sum(reasons.values()):,}</span>'
+def fates(late: Mapping[str, int], dead: Mapping[str, int]) -> str:
+    """How many messages of a topic were set aside, for a button.
+
+    >>> fates({"late": 1200}, {}), fates({}, {})
+    ('Late 1,200 · dead letters 0', 'Late 0 · dead letters 0')
+    """
+    return f"Late {sum(late.values()):,} · dead letters {sum(dead.values()):,}"
+
+
+def reasons(late: Mapping[str, int], dead: Mapping[str, int], now: float) -> str:
+    """Why messages were set aside, and as of when.
+
+    >>> reasons({"late": 12}, {"magic": 3}, 0.0)
+    'late 12 · magic 3 · as of 00:00:00 UTC'
+    """
+    said = [f"{reason} {n:,}" for reason, n in (*sorted(late.items()), *sorted(dead.items()))]
+    return " · ".join([*said, f"as of {datetime.fromtimestamp(now, UTC):%H:%M:%S} UTC"])
+
+
+def waiting(rows: int) -> str:
+    """What resuming would bring.
+
+    >>> waiting(1), waiting(1200)
+    ('Resume (1 row waiting)', 'Resume (1,200 rows waiting)')
+    """
+    return f"Resume ({rows:,} row{'s' if rows != 1 else ''} waiting)"
 
 
 def status(state: State, now: float) -> str:
@@ -93,40 +125,71 @@ def empty(state: State, topic: str) -> str:
         <p>It is looked for every {DISCOVERY_S:.0f} s.</p>{by_itself}"""
 
 
-def tile(kpi: Kpi, window: str, row: Row, before: Value) -> str:
-    """An overview tile's newest value, and how it compares with the window before."""
-    so_far = "" if row.final else " so far"
-    return f"""<p class="value">{_measured(kpi, row.values[0])}</p>
-        <p class="note">{escape(kpi.name)} · {escape(window)}{so_far} <b>{change(row.values[0], before)}</b></p>"""
+def tile(kpi: Kpi, value: Value, before: Value, path: str) -> str:
+    """One KPI in an overview card: its newest value, how it compares with the window before, and its last windows as an SVG path."""
+    line = f'<svg viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true"><path d="{path}"/></svg>'
+    return f"""<li><p class="note">{escape(kpi.name)}</p><p class="value">{_measured(kpi, value)}</p>
+        <p class="note"><b>{change(value, before) or "&nbsp;"}</b></p>{line}</li>"""
 
 
-def heading(view: View, lines: Sequence[tuple[str, Sequence[str | None]]], age_s: float | None, fates: str) -> str:
-    """What the charts below show: topic, window, freshness, and a colour for each group."""
-    old = "" if age_s is None else f'<span class="{"old" if age_s > OLD_S else "fresh"}">data {span(age_s)} old</span> · '
-    names = "".join(f'<li><i style="background:{colour}"></i>{escape(label(values))}</li>' for colour, values in lines)
+def link(topic: str, query: str, *, chosen: bool) -> str:
+    """A topic's name as a link to its charts."""
+    current = ' aria-current="true"' if chosen else ""
+    return f'<h2 class="name"><a href="?{escape(query)}"{current}>{escape(topic)}</a></h2>'
+
+
+def tiles(window: str, row: Row | None, kpis: Sequence[str]) -> str:
+    """An overview card: the tiles of a topic's KPIs, below what they are of."""
+    if row is None:
+        return '<p class="note">no window yet</p>'
+    state = "newest final window" if row.final else "so far"
+    of = "" if row.group == TOTAL else f" · {escape(label(row.group.values))}"
+    return f'<p class="note">{escape(window)} · {state}{of}</p><ul class="kpis">{"".join(kpis)}</ul>'
+
+
+def freshness(now: float, newest_ms: int | None, watermark_ms: int | None, lag: int | None) -> str:
+    """How far behind the numbers are: age of the newest row, of the newest window that closed, and messages that the flow has not read."""
+    said = []
+    if newest_ms is not None:
+        age_s = now - newest_ms / 1000
+        said.append(f'<span class="{"old" if age_s > OLD_S else "fresh"}">data {span(age_s)} old</span>')
+    if watermark_ms is not None:
+        behind = f"watermark {span(now - watermark_ms / 1000)} behind"
+        said.append(f'<span title="the newest window that is final ended so long ago">{behind}</span>')
+    said.append('<span title="messages that the flow has not read yet">lag ' + ("unknown" if lag is None else f"{lag:,}") + "</span>")
+    return f'<p class="note">{" · ".join(said)}</p>'
+
+
+def heading(view: View, fresh: str) -> str:
+    """What the charts below show: topic, window, groups and freshness."""
     by = f" · by {escape(', '.join(view.by))}" if view.by else ""
-    return f"""<h2>{escape(view.shape.topic)}</h2><p class="note">{escape(view.shape.window)} windows{by} · {old}{fates}</p>
-        <ul class="legend">{names}<li class="final"><svg width="26" height="8"><path d="M0 4H26"/></svg>final</li>
-        <li class="open"><svg width="26" height="8"><path d="M0 4H26" stroke-dasharray="5 4"/></svg>provisional</li></ul>"""
+    windows = "windows of every size" if view.window == ALL else f"{escape(view.window)} windows"
+    doc = f'<p class="note">{escape(view.shape.doc)}</p>' if view.shape.doc else ""
+    return f'<h2>{escape(view.shape.topic)}</h2>{doc}<p class="note">{windows}{by}</p>{fresh}'
 
 
-def caption(kpi: Kpi, row: Row, value: Value) -> str:
+def legend(lines: Sequence[tuple[str, Sequence[str | None]]]) -> str:
+    """The colours of the groups, and what the marks mean."""
+    names = "".join(f'<li><i style="background:{colour}"></i>{escape(label(values))}</li>' for colour, values in lines)
+    marks = "".join(f'<li class="mark"><svg width="26" height="10">{drawn}</svg>{name}</li>' for name, drawn in MARKS)
+    return f'<ul class="legend">{names}{marks}</ul>'
+
+
+def caption(kpi: Kpi, window: str, row: Row | None, value: Value) -> str:
     """The head of one chart: name, what it is, and the newest value, with the group it is of."""
     of = f" of {kpi.of}" if kpi.of not in {"", "*"} else ""
-    state = f"{label(row.group.values)} · {'final' if row.final else 'so far'}"
-    newest = f'<p class="newest">{_measured(kpi, value)}<span class="note">{escape(state)}</span></p>'
-    return f'{newest}<h3>{escape(kpi.name)}</h3><p class="note">{escape((kpi.aggregate + of)[:120])}</p>'
+    newest = ""
+    if row is not None:
+        state = f"{label(row.group.values)} · {'final' if row.final else 'so far'}"
+        shown = "" if isinstance(value, tuple) else _measured(kpi, value)
+        newest = f'<p class="newest">{shown}<span class="note">{escape(state)}</span></p>'
+    doc = f' title="{escape(kpi.doc)}"' if kpi.doc else ""
+    what = escape((kpi.aggregate + of)[:120])
+    return f'{newest}<h3{doc}>{escape(kpi.family or kpi.name)}</h3><p class="note">{what} · {escape(window)}</p>'
 
 
 def _measured(kpi: Kpi, value: Value) -> str:
     return escape(number(value)) + (f" <small>{escape(kpi.unit)}</small>" if kpi.unit else "")
-
-
-def note(row: Row) -> str:
-    """What a row's tooltip says below its value."""
-    how = {"idle": "final, closed by idle", "repair": "final, repaired"}.get(row.closed_by or "", "final")
-    state = how if row.final else "provisional"
-    return f"{row.events:,} events · revision {row.revision} · {state}"
 
 
 def literal(text: str) -> str:

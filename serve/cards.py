@@ -1,0 +1,82 @@
+"""A card for each chart: its words, its figure, and the table behind it. In: lines, a KPI. Out: Bokeh models that follow them."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from bokeh.models import Column, DataRange1d, InlineStyleSheet
+from bokeh.models.annotations import Span
+from bokeh.models.ui import UIElement
+from bokeh.models.widgets import Div, Toggle
+
+from serve import tables, words
+from serve.charts import Bars, chart
+from serve.lines import Lines
+from serve.shape import Kpi, Row, Shape
+
+
+def families(kpis: Sequence[Kpi]) -> list[tuple[Kpi, ...]]:
+    """KPIs, those that are one chart together: a number alone, the quantiles of one family from the lowest to the highest."""
+    together = groupby(kpis, key=lambda kpi: (kpi.family, "" if kpi.family else kpi.name))
+    return [tuple(sorted(each, key=lambda kpi: kpi.quantile or 0.0)) for _, each in together]
+
+
+class Card:
+    """One KPI, or the quantiles of one, in one window size."""
+
+    def __init__(self, band: Sequence[Kpi], lines: Lines, x_range: DataRange1d, span: Span, style: InlineStyleSheet) -> None:
+        self._lines = lines
+        self.x_range = x_range
+        self.kpi = band[len(band) // 2]  # the line in a band: its median
+        self._at = lines.shape.kpis.index(self.kpi)
+        self._caption, self._table = (Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True) for _ in range(2))
+        self._table.visible = False
+        self.toggle = Toggle(label="", css_classes=["quiet"], stylesheets=[style])
+        self._bars = Bars(self.kpi, lines.colours[0], lines.shape.window) if self.kpi.bars else None
+        figure = self._bars.plot if self._bars else chart(self.kpi, band, lines, x_range, span)
+        self.toggle.on_change("active", lambda _attr, _old, _new: self.show())
+        self._say_toggle()
+        children: list[UIElement] = [self._caption, figure, self.toggle, self._table]
+        self.root = Column(children=children, css_classes=["card"], stylesheets=[style], sizing_mode="stretch_width")
+
+    def open(self, *, table: bool) -> None:
+        """Show the table, or put it away."""
+        self.toggle.active = table
+
+    def show(self) -> None:
+        """Follow the lines."""
+        row = self._lines.newest[0] if self._lines.newest else None
+        text = words.caption(self.kpi, self._lines.shape.window, row, row.values[self._at] if row else None)
+        if text != self._caption.text:
+            self._caption.text = text
+        if self._bars:
+            self._bars.show(row.values[self._at] if row else None)
+        self._say_toggle()
+        if self.toggle.active:
+            table = tables.table(self.kpi, self._lines.shape.window, [(row, row.values[self._at]) for row in self._lines.rows()])
+            if table != self._table.text:
+                self._table.text = table
+        self._table.visible = self.toggle.active
+
+    def _say_toggle(self) -> None:
+        self.toggle.label = f"{'Hide' if self.toggle.active else 'Show'} table of {self.kpi.family or self.kpi.name}"
+
+
+def cards(
+    kpis: Sequence[Kpi], lines: Sequence[Lines], x_range: DataRange1d, style: InlineStyleSheet, told: Callable[[str, bool], None]
+) -> list[Card]:
+    """A card for each KPI and window size. `told(kpi, open)`: a person opened or closed its table."""
+    span = Span(dimension="height", line_color="#94a3b8", line_width=1)
+    made = []
+    for band in families(kpis):
+        for each in lines:
+            if not set(band) <= set(each.shape.kpis):
+                continue  # a KPI that this window's topic has not got yet
+            card = Card(band, each, x_range, span, style)
+            card.toggle.on_change("active", lambda _attr, _old, new, name=card.kpi.name: told(name, new))
+            made.append(card)
+    return made
+
+
+def rows_of(lines: Sequence[Lines], since_ms: int) -> list[tuple[Shape, Row]]:
+    """The rows that are drawn, from `since_ms` on."""
+    return [(each.shape, row) for each in lines for row in each.rows() if row.start_ms >= since_ms]

@@ -1,0 +1,122 @@
+"""What a person can choose. In: the view, the board. Out: widgets, and what was said with them, as fields of a wish."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bokeh.models import Column, CustomJS, InlineStyleSheet, Row
+from bokeh.models.ui import UIElement
+from bokeh.models.widgets import Button, CheckboxGroup, Select, TextInput, Toggle
+
+from serve.selection import ALL, LINES, RANGES, THEMES, View, Wish
+from serve.series import Board
+from serve.shape import Group, label
+
+OFFERED = 12  # groups in the list: those with the largest values, or of those that the search finds
+ADDRESS = "history.replaceState(null, '', location.pathname + (cb_obj.tags[0] ? '?' + cb_obj.tags[0] : ''))"
+SAVE = """const [name, text] = cb_obj.tags
+const link = Object.assign(document.createElement("a"), {download: name, href: URL.createObjectURL(new Blob([text], {type: "text/csv"}))})
+link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)"""
+Said = Callable[..., None]
+
+
+class Controls:
+    """The widgets. `said(**fields)` is called with what a person chose; `asked` hears of links that were followed, and writes the address."""
+
+    def __init__(self, board: Board, style: InlineStyleSheet, said: Said) -> None:
+        self._board, self._said = board, said
+        self._view: View | None = None
+        self._listed: list[Group] = []
+        self._drawn: list[Group] = []
+        small: dict[str, Any] = {"stylesheets": [style], "margin": 0}
+        self.topic = Select(title="Topic", width=220, **small)
+        self.window = Select(title="Window", width=150, **small)
+        self.by = Select(title="Grouped by", width=190, **small)
+        self.last = Select(title="Time range", width=130, options=[("", "all there is"), *((name, f"last {name}") for name in RANGES)], **small)
+        self.theme = Select(title="Theme", width=110, options=[("", "automatic"), *((name, name) for name in THEMES)], **small)
+        self.pause = Button(label="Pause", name="pause", css_classes=["act"], **small)
+        self.csv = Button(label="CSV", name="csv", css_classes=["act"], **small)
+        self.asides = Toggle(label="", name="asides", css_classes=["act"], **small)
+        self.kpis = CheckboxGroup(inline=True, css_classes=["chips"], html_attributes={"role": "group", "aria-label": "KPIs"}, **small)
+        self.search = TextInput(title="Groups", placeholder="search", width=190, **small)
+        self.groups = CheckboxGroup(inline=True, css_classes=["chips"], html_attributes={"role": "group", "aria-label": "Groups"}, **small)
+        self.asked = TextInput(name="asked", visible=False)
+        line: dict[str, Any] = {"stylesheets": [style], "sizing_mode": "stretch_width", "css_classes": ["controls"]}
+        first: list[UIElement] = [self.topic, self.window, self.by, self.last, self.theme, self.pause, self.csv, self.asides, self.asked]
+        self._find = Row(children=[self.search, self.groups], **line)
+        lines: list[UIElement] = [Row(children=first, **line), Row(children=[self.kpis], **line), self._find]
+        self.root = Column(children=lines, name="controls", visible=False, stylesheets=[style], sizing_mode="stretch_width", css_classes=["rows"])
+        self._listen()
+
+    def _listen(self) -> None:
+        for name in ("topic", "window", "last", "theme"):
+            getattr(self, name).on_change("value", lambda _attr, _old, new, name=name: self._said(**{name: new}))
+        self.by.on_change("value", lambda _attr, _old, new: self._said(by=tuple(new.split(",")) if new else ()))
+        self.asides.on_change("active", lambda _attr, _old, new: self._said(asides=new))
+        self.kpis.on_change("active", lambda _attr, _old, new: self._said(kpis=self._named(new)))
+        self.groups.on_change("active", lambda _attr, _old, new: self._ticked(new))
+        self.search.on_change("value_input", lambda _attr, _old, _new: self._list())
+        self.asked.js_on_change("tags", CustomJS(code=ADDRESS))
+        self.csv.js_on_change("tags", CustomJS(code=SAVE))
+
+    def follow(self, topics: Sequence[str], wish: Wish) -> None:
+        """The topics that there are, and what does not depend on one."""
+        options = list[Any](dict.fromkeys((*topics, *([wish.topic] if wish.topic else ()))))
+        if options != self.topic.options:
+            self.topic.options = options
+        self.root.visible = bool(options)
+        self.topic.value = self.topic.value or wish.topic
+        self.last.value, self.theme.value, self.asides.active = wish.last, wish.theme, wish.asides
+
+    def show(self, view: View, drawn: Sequence[Group]) -> None:
+        """What is looked at now."""
+        self._view, self._drawn = view, [*drawn]
+        self.topic.value = view.shape.topic
+        every = [(ALL, "all, side by side")] if len(view.windows) > 1 else []
+        self.window.options, self.window.value = list[Any]([*((name, name) for name in view.windows), *every]), view.window
+        sets: list[Any] = [(",".join(by), ", ".join(by) or "nothing: the total") for by in view.sets]
+        self.by.options, self.by.value = sets, ",".join(view.by)
+        names = [kpi.name for kpi in self._all_kpis(view)]
+        if names != self.kpis.labels:
+            self.kpis.labels = names
+        self.kpis.active = [at for at, name in enumerate(names) if name in {kpi.name for kpi in view.kpis}]
+        self._find.visible = bool(view.by)
+        self._list()
+
+    def _all_kpis(self, view: View) -> list[Any]:
+        return [*{kpi.name: kpi for shape in reversed(view.shapes) for kpi in shape.kpis}.values()]
+
+    def _named(self, active: Sequence[int]) -> tuple[str, ...]:
+        """The KPIs ticked; none, or all of them: no choice."""
+        names = tuple(self.kpis.labels[at] for at in active)
+        return () if len(names) == len(self.kpis.labels) else names
+
+    def _list(self) -> None:
+        """The groups to tick: those drawn first, then what the search finds, else the largest."""
+        view = self._view
+        if view is None or not view.by:
+            return
+        at = view.shape.kpis.index(view.kpis[0]) if view.kpis[0] in view.shape.kpis else None
+        found = self._board.search(view.shape.topic, view.shape.window, view.by, self.search.value_input or "", OFFERED, at)
+        self._listed = [*dict.fromkeys((*self._drawn, *found))][: OFFERED + len(self._drawn)]
+        labels = [label(group.values) for group in self._listed]
+        if labels != self.groups.labels:
+            self.groups.labels = labels
+        self.groups.active = [*range(len(self._drawn))]
+        self.search.title = f"Groups: {self._board.group_count(view.shape.topic, view.shape.window, view.by):,}"
+
+    def _ticked(self, active: Sequence[int]) -> None:
+        """The groups ticked, at most as many as there are colours; none: the page chooses."""
+        chosen = [self._listed[at] for at in active if at < len(self._listed)]
+        if chosen == self._drawn:
+            return
+        self._said(groups=tuple(group.values for group in chosen[:LINES]))
+        if len(chosen) > LINES:
+            self._list()  # unticks what is too much
+
+    def write_address(self, wish: Wish) -> None:
+        """Put the wish into the browser's address."""
+        self.asked.tags = [wish.query()]
+
+    def save(self, name: str, text: str) -> None:
+        """Let the browser save a text as a file."""
+        self.csv.tags = [name, text]

@@ -1,0 +1,203 @@
+"""Points of groups as columns. In: the board, a KPI topic's shape, groups. Out: two Bokeh sources that follow the board. Knows no figure.
+
+One source holds the finals of all groups, streamed; the other what is provisional, with the finals that it hangs on, replaced as it changes. A row of a
+source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines, whatever their colours.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from bokeh.models import ColumnDataSource
+
+from serve.series import POINTS, Board, Point
+from serve.shape import Group, Row, Shape, label
+
+# Eight colours that people with any colour vision can tell apart, each with a contrast of 3 to 1 to white and to the dark theme's cards.
+COLOURS = ("#3b76e8", "#d07708", "#0d9668", "#c843b0", "#1389a5", "#d64545", "#7f6ae0", "#7c756f")
+GAP, OPEN = "no window", "provisional"  # what `how` says of a row that is no final one
+TEXT = ("group", "colour", "how")
+NUMBERS = ("start", "end", "left", "right", "from", "events", "revision")
+
+
+class Gap(NamedTuple):
+    """Where windows are missing: [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+
+
+Shown = Row | Gap
+
+
+def spaced(rows: Sequence[Row]) -> list[Shown]:
+    """Rows, oldest first, with a gap wherever a window is missing."""
+    shown: list[Shown] = []
+    for row in rows:
+        if shown and row.start_ms > shown[-1].end_ms:
+            shown.append(Gap(shown[-1].end_ms, row.start_ms))
+        shown.append(row)
+    return shown
+
+
+def hanging(rows: Sequence[Row]) -> list[Row]:
+    """The provisional rows, with the finals before and behind them that their line hangs on."""
+    kept = {id(row) for row in rows if not row.final}
+    for one, other in pairwise(rows):
+        if one.final != other.final:
+            kept |= {id(one), id(other)}
+    return [row for row in rows if id(row) in kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One group's points at a version of the board, before `until_ms` where that leaves any out: two with the same name and version are the same."""
+
+    topic: str
+    window: str
+    group: Group
+    version: int
+    points: Sequence[Point] = field(compare=False, repr=False)
+    until_ms: int = 0
+
+
+def see(board: Board, shape: Shape, group: Group, until_ms: int = 0) -> Seen:
+    """What the board knows of a group now; of windows that begin before `until_ms`, unless that is 0."""
+    version, points = board.points(shape.topic, shape.window, group)
+    kept = tuple(point for point in points if point.row.start_ms < until_ms) if until_ms else points
+    return Seen(shape.topic, shape.window, group, version, kept, until_ms if len(kept) < len(points) else 0)
+
+
+@lru_cache(maxsize=512)  # what one session has worked out, the others that look at the same take over
+def closed(seen: Seen) -> tuple[Shown, ...]:
+    """A group's windows and gaps up to its newest final one; a provisional one between them has its place there."""
+    rows = [point.row if point.row.final else _unsaid(point.row) for point in seen.points]
+    newest = max((at for at, row in enumerate(rows) if row.final), default=-1)
+    return tuple(spaced(rows[: newest + 1]))
+
+
+def _unsaid(row: Row) -> Row:
+    return row._replace(values=(None,) * len(row.values))
+
+
+@lru_cache(maxsize=512)
+def pending(seen: Seen) -> tuple[Shown, ...]:
+    """A group's provisional windows, the finals they hang on, and the gaps between."""
+    return tuple(spaced(hanging([point.row for point in seen.points])))
+
+
+@lru_cache(maxsize=512)
+def changes(seen: Seen) -> "np.ndarray[Any, Any]":
+    """At which version of the board each point came."""
+    return np.array([point.change for point in seen.points], dtype=np.int64)
+
+
+def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *, first: int = 0) -> dict[str, Any]:
+    """Rows of several groups, each with its colour, as a source's columns, oldest first.
+
+    `start`, `end`: the window, ms. `left`, `right`: the stretch around its point. `from`: the point before, NaN where the line begins anew. `y0`,
+    `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`, `colour`, `how`: text. The first
+    `first` rows of each group are left out: they are only what the next one's line comes from.
+    """
+    placed: list[tuple[str, str, Shown | None, Shown]] = [
+        (label(group.values), colour, rows[at - 1] if at else None, rows[at])
+        for group, colour, rows in lines
+        for at in range(first, len(rows))
+    ]
+    if len(lines) > 1:
+        placed.sort(key=lambda it: it[3].start_ms)  # so that the oldest go first where a source is full
+    half = shape.size_ms / 2
+    numbers: Any = np.array([[*_numbers(row, before, half)] for _, _, before, row in placed], dtype=np.float64).reshape(len(placed), len(NUMBERS))
+    table: dict[str, Any] = {name: numbers[:, at].copy() for at, name in enumerate(NUMBERS)}
+    table |= {"group": [it[0] for it in placed], "colour": [it[1] for it in placed], "how": [how(it[3]) for it in placed]}
+    for at in range(len(shape.kpis)):
+        table[f"y{at}"] = np.array([_value(it[3], at) for it in placed], dtype=np.float64)
+        table[f"p{at}"] = np.array([_value(it[2], at) for it in placed], dtype=np.float64)
+    return table
+
+
+def _start_ms(row: Shown) -> int:
+    return row.start_ms
+
+
+def _numbers(row: Shown, before: Shown | None, half: float) -> Iterator[float]:
+    yield from (row.start_ms, row.end_ms, row.start_ms - half, row.end_ms - half)
+    yield before.start_ms if isinstance(before, Row) else np.nan
+    yield from (row.events, row.revision) if isinstance(row, Row) else (np.nan, np.nan)
+
+
+def _value(row: Shown | None, at: int) -> float:
+    value = row.values[at] if isinstance(row, Row) else None
+    return value if isinstance(value, float) else np.nan
+
+
+def how(row: Shown) -> str:
+    """How a window came to its row, in the words of a tooltip."""
+    if isinstance(row, Gap):
+        return GAP
+    if not row.final:
+        return OPEN
+    return {"idle": "final, closed by idle", "repair": "final, repaired"}.get(row.closed_by or "", "final")
+
+
+def _open_values(table: dict[str, Any], kpis: int) -> dict[str, Any]:
+    """With `d0`, `d1`...: the values of the provisional rows alone."""
+    provisional = np.array([it == OPEN for it in table["how"]], dtype=bool)
+    return table | {f"d{at}": np.where(provisional, table[f"y{at}"], np.nan) for at in range(kpis)}
+
+
+class Lines:
+    """Some groups of one KPI topic. `finals` and `open` are the sources; `newest` the row that each group's number is taken from."""
+
+    def __init__(self, shape: Shape, groups: Sequence[Group]) -> None:
+        self.shape, self.groups = shape, tuple(groups)
+        self.colours = tuple(COLOURS[at % len(COLOURS)] for at in range(len(groups)))
+        self.newest: list[Row | None] = [None] * len(groups)  # the newest final, the newest of all while none is final
+        self.finals = ColumnDataSource(self._table([]), name=f"finals {shape.window}")
+        self.open = ColumnDataSource(_open_values(self._table([]), len(shape.kpis)), name=f"open {shape.window}")
+        self.seen: list[Seen] = [Seen(shape.topic, shape.window, group, 0, ()) for group in groups]
+
+    def show(self, board: Board, until_ms: int = 0) -> bool:
+        """Bring the sources up to the board, with as little to send as can be; windows that begin at `until_ms` or later are left out.
+
+        False where there is nothing new.
+        """
+        seen = [see(board, self.shape, group, until_ms) for group in self.groups]
+        if seen == self.seen:
+            return False
+        self._bring(seen)
+        self.open.data = _open_values(self._table([pending(it) for it in seen]), len(self.shape.kpis))
+        self.newest = [next((row for row in reversed(closed(it) or pending(it)) if isinstance(row, Row)), None) for it in seen]
+        self.seen = seen
+        return True
+
+    def rows(self) -> list[Row]:
+        """Every row that is shown, by group, oldest first."""
+        return [point.row for seen in self.seen for point in seen.points]
+
+    def _bring(self, seen: Sequence[Seen]) -> None:
+        """The finals: all of them where an older window has changed, else those that are new."""
+        new: list[Sequence[Shown]] = []
+        for before, now in zip(self.seen, seen, strict=True):
+            old, rows = closed(before), closed(now)
+            if not old and not rows:
+                new.append(())
+                continue
+            last_ms = old[-1].start_ms if old else now.points[-1].row.start_ms
+            from_last = rows[bisect_left(rows, last_ms, key=_start_ms) :]
+            changed = np.flatnonzero(changes(now) > before.version)
+            if not from_last or from_last[0].start_ms != last_ms or any(now.points[at].row.start_ms <= last_ms for at in changed):
+                self.finals.data = self._table([closed(it) for it in seen])
+                return
+            new.append(from_last)
+        table = self._table(new, first=1)
+        if len(table["start"]):
+            self.finals.stream(table, rollover=POINTS * len(seen))
+
+    def _table(self, rows: Sequence[Sequence[Shown]], *, first: int = 0) -> dict[str, Any]:
+        placed = zip(self.groups, self.colours, rows, strict=False)  # no rows at all: an empty table
+        return columns(self.shape, [*placed], first=first)
