@@ -21,8 +21,10 @@ def number(value: Value) -> str:
     >>> [number(it) for it in (2629.8, 12_345_678.0, 42.0, 0.00123, -1e-9, "Berlin", None)]
     ['2,630', '12.35 M', '42', '0.00123', '-1e-09', 'Berlin', 'unknown']
     """
-    if value is None or isinstance(value, str):
-        return "unknown" if value is None else value
+    if not isinstance(value, float):
+        return (
+            "unknown" if value is None else value if isinstance(value, str) else ", ".join(f"{name} {number(n)}" for name, n in value[:3])
+        )
     for size, name in LARGE:
         if abs(value) >= size:
             return f"{value / size:,.4g} {name}"
