@@ -18,7 +18,7 @@ By = tuple[str, ...]
 
 
 class Point(NamedTuple):
-    """A row, the board's version when it came (greater than the version a session has seen: new or changed since), and when it was written."""
+    """A row, the board's version when it came (greater than what a session has seen: new to it), and when it was written."""
 
     row: Row
     change: int
