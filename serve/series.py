@@ -1,107 +1,32 @@
 """What the dashboard remembers: the newest windows of each KPI topic and group, and who is late or dead. In: rows. Out: points. No I/O.
 
-Everything is bounded, so a process that is left open for a year holds no more than after a day. One thread writes, sessions read.
+Everything is bounded, so a process that is left open for a year holds no more than after a day. One thread writes, sessions read: what a
+session asks for many times a second is a look into a dictionary, without the lock.
 """
 
 import threading
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from heapq import nlargest
 from types import MappingProxyType
 from typing import NamedTuple
 
-from serve.shape import TOTAL, Group, Row, Shape
-
-POINTS = 360  # windows a group: an hour of 10 s
-POINTS_FEW = 12  # windows a group where a topic has GROUPS of them
-GROUPS = 5_000  # groups a KPI topic
-BUDGET = GROUPS * POINTS_FEW  # points a KPI topic: about 30 MB
-REASONS = 1_000  # pairs of source topic and reason that are counted one by one
-
-
-class Point(NamedTuple):
-    """A row, and the board's version when it came: greater than the version a session has seen means new or changed since."""
-
-    row: Row
-    change: int
-
-
-@dataclass(slots=True)
-class Series:
-    """The windows of one group, by start. `version`: the board's at its last change."""
-
-    points: list[Point] = field(default_factory=list)
-    version: int = 0
-
-    def upsert(self, row: Row, change: int, most: int) -> bool:
-        """Put a row where its window is, unless what is there supersedes it; keep the newest `most`. True if something changed."""
-        at = bisect_left(self.points, row.start_ms, key=lambda point: point.row.start_ms)
-        point = Point(row, change)
-        if at < len(self.points) and self.points[at].row.start_ms == row.start_ms:
-            if not supersedes(row, self.points[at].row):
-                return False
-            self.points[at] = point
-        elif at == 0 and len(self.points) >= most:
-            return False
-        else:
-            self.points.insert(at, point)
-            del self.points[:-most]
-        self.version = change
-        return True
-
-
-def supersedes(new: Row, old: Row) -> bool:
-    """Final wins; otherwise the higher revision, and the later of two equal ones."""
-    if new.final != old.final:
-        return new.final
-    return new.revision >= old.revision
-
-
-@dataclass(slots=True)
-class Table:
-    """One KPI topic: its shape, and its groups in the order of their last change."""
-
-    shape: Shape
-    groups: dict[Group, Series] = field(default_factory=dict)
-    sets: tuple[tuple[str, ...], ...] = ()
-
-    def reshape(self, shape: Shape) -> None:
-        """Go over to a newer version of the schema; what it added is unknown in older rows."""
-        for series in self.groups.values():
-            series.points = [Point(_as(shape, self.shape, point.row), point.change) for point in series.points]
-        self.shape = shape
-
-    def most(self, group: Group) -> int:
-        """Points kept of a group: fewer, the more groups share the budget. The total always keeps them all."""
-        return POINTS if group == TOTAL else max(POINTS_FEW, min(POINTS, BUDGET // len(self.groups)))
-
-    def series(self, row: Row) -> Series | None:
-        """The series of a row's group, moved to the end. None where the table is full of groups that are still changing."""
-        found = self.groups.pop(row.group, None)
-        if found is None:
-            if len(self.groups) >= GROUPS and not self._dropped_stalest(row.start_ms):
-                return None
-            found = Series()
-            if row.group.by not in self.sets:
-                self.sets = tuple(sorted((*self.sets, row.group.by), key=lambda by: (len(by), by)))
-        self.groups[row.group] = found
-        return found
-
-    def _dropped_stalest(self, start_ms: int) -> bool:
-        stalest = next(group for group in self.groups if group != TOTAL)
-        if self.groups[stalest].points[-1].row.start_ms + POINTS_FEW * self.shape.size_ms > start_ms:
-            return False
-        del self.groups[stalest]
-        return True
+from serve.asides import REASONS as REASONS
+from serve.asides import Aside, Asides
+from serve.shape import Group, Row, Shape
+from serve.table import BUDGET as BUDGET
+from serve.table import GROUPS as GROUPS
+from serve.table import POINTS as POINTS
+from serve.table import POINTS_FEW as POINTS_FEW
+from serve.table import POINTS_GROUP as POINTS_GROUP
+from serve.table import By, Series, Table, reordered
+from serve.table import Point as Point
 
 
 class Offer(NamedTuple):
     """What of a KPI topic can be chosen: its shape, and the group sets seen in it."""
 
     shape: Shape
-    sets: tuple[tuple[str, ...], ...]
+    sets: tuple[By, ...]
 
 
 Catalog = Mapping[str, Mapping[str, Offer]]  # source topic -> window, smallest first -> offer
@@ -114,7 +39,10 @@ class Board:
         self._lock = threading.Lock()
         self._tables: dict[tuple[str, str], Table] = {}
         self._newest: dict[str, int] = {}
-        self._fates: Counter[tuple[str, str, str]] = Counter()
+        self._watermarks: dict[str, int] = {}
+        self._arrived: Counter[str] = Counter()
+        self._lags: Mapping[str, int] = {}
+        self._asides = Asides()
         self.version = 0
         self.catalog: Catalog = MappingProxyType({})
 
@@ -125,44 +53,97 @@ class Board:
             before = table.shape, table.sets
             if shape.schema_id > table.shape.schema_id:
                 table.reshape(shape)
-            series = table.series(row)
-            if series is not None and series.upsert(_as(table.shape, shape, row), self.version + 1, table.most(row.group)):
+            if table.upsert(reordered(table.shape, shape, row), self.version + 1, at_ms):
                 self.version += 1
+            self._arrived[shape.topic] += 1
             self._newest[shape.topic] = max(at_ms, self._newest.get(shape.topic, 0))
+            if row.final and row.closed_by != "repair":
+                self._watermarks[shape.topic] = max(row.end_ms, self._watermarks.get(shape.topic, row.end_ms))
             if before != (table.shape, table.sets) or shape.topic not in self.catalog or shape.window not in self.catalog[shape.topic]:
                 self._offer()
 
     def count(self, fate: str, topic: str, reason: str) -> None:
         """Count a message that is "late" or "dead"."""
         with self._lock:
-            key = (fate, topic, reason)
-            if key not in self._fates and len(self._fates) >= REASONS:
-                key = (fate, topic if any(topic == known for _, known, _ in self._fates) else "", "other")
-            self._fates[key] += 1
+            self._asides.count(fate, topic, reason)
             self.version += 1
 
-    def points(self, topic: str, window: str, group: Group) -> tuple[int, list[Point]]:
-        """A group's version and points, oldest first."""
+    def put_aside(self, aside: Aside, at_ms: int) -> None:
+        """Count a message that was set aside at `at_ms`, and keep it while it is among the newest."""
         with self._lock:
-            table = self._tables.get((topic, window))
-            series = table.groups.get(group) if table else None
-            return (series.version, list(series.points)) if series else (0, [])
+            self._asides.count(aside.fate, aside.topic, aside.reason)
+            self._asides.keep(aside, at_ms)
+            self.version += 1
 
-    def top(self, topic: str, window: str, by: tuple[str, ...], most: int) -> list[Group]:
-        """The groups of a group set with the most events in their newest window."""
+    def put_lags(self, lags: Mapping[str, int]) -> None:
+        """Take in how far the flow is behind, by source topic; of a topic that is not named it is unknown."""
+        if lags != self._lags:
+            with self._lock:
+                self._lags = lags
+                self.version += 1
+
+    def points(self, topic: str, window: str, group: Group) -> tuple[int, tuple[Point, ...]]:
+        """A group's version and points, oldest first; the same tuple for all who ask, until something changes."""
+        series = self._series(topic, window, group)
+        if series is None:
+            return 0, ()
+        shared = series.shared
+        if shared is None:
+            with self._lock:
+                shared = series.share()
+        return shared
+
+    def points_version(self, topic: str, window: str, group: Group) -> int:
+        """The board's version at a group's last change; 0 where there is none."""
+        series = self._series(topic, window, group)
+        return series.version if series else 0
+
+    def top(self, topic: str, window: str, by: By, most: int, at: int | None = None) -> list[Group]:
+        """The groups of a group set with the most events in their newest window; or with the largest newest value of the KPI at `at`."""
+        return self.search(topic, window, by, "", most, at)
+
+    def search(self, topic: str, window: str, by: By, text: str, most: int, at: int | None = None) -> list[Group]:  # noqa: PLR0913, PLR0917 - `top`, and a text
+        """In the order of `top`, the groups whose label holds the text, in upper or lower case."""
+        table = self._tables.get((topic, window))
+        if table is None:
+            return []
         with self._lock:
-            table = self._tables.get((topic, window))
-            sizes = [(series.points[-1].row.events, group) for group, series in table.groups.items() if group.by == by] if table else []
-        return [group for _, group in nlargest(most, sizes, key=lambda size: (size[0], str(size[1].values)))]
+            return table.ranked(by, most, at, text)
+
+    def group_count(self, topic: str, window: str, by: By) -> int:
+        """How many groups of a group set are kept."""
+        table = self._tables.get((topic, window))
+        return table.sizes[by] if table else 0
 
     def newest_ms(self, topic: str) -> int | None:
         """When the newest row of a source topic was written."""
         return self._newest.get(topic)
 
+    def watermark_ms(self, topic: str) -> int | None:
+        """The greatest end of a final window of a source topic: its watermark is there at least. Repaired rows do not count."""
+        return self._watermarks.get(topic)
+
+    def lag(self, topic: str) -> int | None:
+        """Messages of a source topic that the flow has not committed; None where that is unknown."""
+        return self._lags.get(topic)
+
+    def arrived(self, topic: str) -> int:
+        """Rows of a source topic that were taken in since the start."""
+        return self._arrived[topic]
+
     def fates(self, topic: str, fate: str) -> dict[str, int]:
         """Reason -> messages of a source topic that are "late" or "dead"."""
         with self._lock:
-            return {reason: n for (its_fate, its_topic, reason), n in self._fates.items() if (its_fate, its_topic) == (fate, topic)}
+            return self._asides.fates(topic, fate)
+
+    def asides(self, topic: str) -> list[Aside]:
+        """The newest messages of a source topic that are late or dead, newest first: at most 20 of each."""
+        with self._lock:
+            return self._asides.newest(topic)
+
+    def _series(self, topic: str, window: str, group: Group) -> Series | None:
+        table = self._tables.get((topic, window))
+        return table.groups.get(group) if table else None
 
     def _offer(self) -> None:
         catalog: dict[str, dict[str, Offer]] = {}
@@ -170,11 +151,3 @@ class Board:
             catalog.setdefault(table.shape.topic, {})[table.shape.window] = Offer(table.shape, table.sets)
         self.catalog = MappingProxyType(catalog)
         self.version += 1
-
-
-def _as(shape: Shape, its: Shape, row: Row) -> Row:
-    """A row with its values in the order of another version of its schema."""
-    if shape.kpis == its.kpis:
-        return row
-    values = dict(zip((kpi.name for kpi in its.kpis), row.values, strict=True))
-    return row._replace(values=tuple(values.get(kpi.name) for kpi in shape.kpis))

@@ -8,11 +8,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from heapq import nsmallest
 from math import isfinite
 from typing import Any, NamedTuple
 
-Value = float | str | None
+Bars = tuple[tuple[str, float], ...]  # label -> value, the largest first
+Value = float | str | Bars | None
 LABEL = 80  # characters of a group value
+MOST_BARS = 20
+DOC = 300  # characters of a text that describes
+NUMBERS = {"int", "long", "float", "double"}
+PRIMITIVE = {*NUMBERS, "null", "boolean", "string", "bytes"}
+PAIR = 2  # fields of a record that is one bar: its label and its number
+CLOSED_BY = {it: it for it in ("data", "idle", "repair")}  # one text for all rows: each of its own takes 53 bytes
 ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -41,12 +49,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kpi:
-    """One KPI field: its name in the schema, and what it is."""
+    """One KPI field: its name in the schema, and what it is. `quantile`: its q, of a `family` of several. `bars`: its values are many."""
 
     name: str
     aggregate: str
     of: str
     unit: str
+    quantile: float | None = None
+    family: str = ""
+    bars: bool = False
+    doc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ class Shape:
     kpis: tuple[Kpi, ...]
     fields: Mapping[str, str]
     schema_id: int = 0
+    doc: str = ""
 
 
 def read_shape(text: str, schema_id: int = 0) -> Shape | None:
@@ -71,13 +84,69 @@ def read_shape(text: str, schema_id: int = 0) -> Shape | None:
     about = schema.get("kpi") if isinstance(schema, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("size_ms"), int):
         return None
+    if not all(_bounded(field["type"]) for field in schema["fields"]):
+        return None
     kpis, fields = [], {}
     for field in schema["fields"]:
         if isinstance(said := field.get("kpi"), dict):
-            kpis.append(Kpi(field["name"], *(str(said.get(name) or "") for name in ("aggregate", "of", "unit"))))
+            kpis.append(_kpi(field, said))
         elif "group" in field:
             fields[str(field["group"])] = field["name"]
-    return Shape(str(about.get("topic")), str(about.get("window")), about["size_ms"], tuple(kpis), fields, schema_id)
+    topic, window = str(about.get("topic")), str(about.get("window"))
+    return Shape(topic, window, about["size_ms"], tuple(kpis), fields, schema_id, _doc(schema))
+
+
+def _kpi(field: Mapping[str, Any], said: Mapping[str, Any]) -> Kpi:
+    aggregate, of, unit, family = (str(said.get(name) or "") for name in ("aggregate", "of", "unit", "family"))
+    q = said.get("q")
+    quantile = float(q) if isinstance(q, int | float) and not isinstance(q, bool) and 0 <= q <= 1 else None
+    return Kpi(field["name"], aggregate, of, unit, quantile, family, _is_bars(field["type"]), _doc(field))
+
+
+def _doc(said: Mapping[str, Any]) -> str:
+    doc = said.get("doc")
+    return visible(" ".join(doc[: 2 * DOC].split()))[:DOC] if isinstance(doc, str) else ""
+
+
+def _is_bars(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
+    """Whether a type, or the one beside null, is a map of numbers, or an array of records of one text and one number."""
+    kinds = [it for it in kind if it != "null"] if isinstance(kind, list) else [kind]
+    return len(kinds) == 1 and (_is_list(kinds[0]) or (_is(kinds[0], "map") and _is_number(kinds[0]["values"])))
+
+
+def _is_list(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
+    if not _is(kind, "array") or not _is(kind["items"], "record"):
+        return False
+    types = [field["type"] for field in kind["items"]["fields"]]
+    return len(types) == PAIR and any(map(_is_number, types)) and "string" in map(_plainly, types)
+
+
+def _is(kind: object, name: str) -> bool:
+    return isinstance(kind, dict) and kind["type"] == name
+
+
+def _is_number(kind: object) -> bool:
+    return _plainly(kind) in NUMBERS or (isinstance(kind, dict) and kind.get("logicalType") == "decimal")
+
+
+def _plainly(kind: object) -> object:
+    return kind["type"] if isinstance(kind, dict) and isinstance(kind["type"], str) else kind
+
+
+def _bounded(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
+    """Whether a value of this type takes no more room than its bytes: five bytes may claim to be a thousand million nulls in an array.
+
+    A type that is known by its name alone may hold itself, nested without end.
+    """
+    if isinstance(kind, list):
+        return all(map(_bounded, kind))
+    if isinstance(kind, str):
+        return kind in PRIMITIVE
+    if kind["type"] == "record":
+        return all(_bounded(field["type"]) for field in kind["fields"])
+    if kind["type"] == "array":
+        return _is_list(kind)
+    return kind["type"] in {"enum", "fixed"} or _bounded(kind["values"] if kind["type"] == "map" else kind["type"])
 
 
 def plain(text: str) -> dict[str, Any]:
@@ -93,8 +162,9 @@ def read_row(shape: Shape, value: Mapping[str, object]) -> Row:
     own = (value.get(shape.fields.get(path, path)) for path in by)
     group = Group(by, tuple(None if it is None else str(it) for it in own))  # whole: two long ones may differ only at their end
     start_ms, end_ms, events, revision = (_integer(value[name]) for name in ("window_start", "window_end", "events", "revision"))
-    values = tuple(shown(value.get(kpi.name)) for kpi in shape.kpis)
-    return Row(group, start_ms, end_ms, events, revision, bool(value["final"]), _text(value.get("closed_by")), values)
+    values = tuple(bars(value.get(kpi.name)) if kpi.bars else shown(value.get(kpi.name)) for kpi in shape.kpis)
+    closed_by = _text(value.get("closed_by"))
+    return Row(group, start_ms, end_ms, events, revision, bool(value["final"]), CLOSED_BY.get(closed_by or "", closed_by), values)
 
 
 def shown(value: object) -> Value:
@@ -106,7 +176,31 @@ def shown(value: object) -> Value:
     if isinstance(value, int | float | Decimal):
         number = float(value)
         return number if isfinite(number) else None
+    if isinstance(value, Mapping | list):
+        return None
     return visible(text) if (text := _text(value)) else text
+
+
+def bars(value: object) -> Bars | None:
+    """The largest of many values, as labels and numbers; equal ones by name. What is no finite number is left out, no label is there twice.
+
+    >>> bars({"DE": 3, "FR": 12, "": 3, "IT": float("nan")}), bars([{"value": "DE", "count": 12}])
+    ((('FR', 12.0), ('(empty)', 3.0), ('DE', 3.0)), (('DE', 12.0),))
+    """
+    if not isinstance(value, Mapping | list):
+        return None
+    pairs = value.items() if isinstance(value, Mapping) else map(_pair, value)
+    known = ((str(name), number) for name, it in pairs if isinstance(number := shown(it), float))
+    labels: dict[str, float] = {}
+    for name, number in nsmallest(MOST_BARS, known, key=lambda pair: (-pair[1], pair[0])):
+        text = label([name])
+        labels[text if text not in labels else f"{text} ({len(labels) + 1})"] = number
+    return tuple(labels.items())
+
+
+def _pair(record: Mapping[str, object]) -> tuple[object, object]:
+    one, other = record.values()
+    return (one, other) if isinstance(one, str) else (other, one)
 
 
 def visible(text: str) -> str:
