@@ -56,7 +56,8 @@ FLOWS_MAY_IMPORT = {
 }
 SERVE_MAY_IMPORT = {
     "confluent_kafka": {"feed"},
-    "bokeh": {"charts", "overview", "page", "dashboard.main", "dashboard.app_hooks"},
+    "bokeh": {"charts", "overview", "page", "site", "dashboard.main", "dashboard.app_hooks"},
+    "tornado": {"site", "dashboard.app_hooks"},
 }
 LIBRARIES = {
     library: {
@@ -64,7 +65,7 @@ LIBRARIES = {
         for package, allowed in (("flows", FLOWS_MAY_IMPORT), ("serve", SERVE_MAY_IMPORT))
         for module in allowed.get(library, ())
     }
-    for library in (*FLOWS_MAY_IMPORT, "bokeh")
+    for library in (*FLOWS_MAY_IMPORT, "bokeh", "tornado")
 }
 
 # What of flows a reader of KPI topics needs: how to reach Kafka and the registry, and what went wrong there.
