@@ -4,149 +4,24 @@ import itertools
 import math
 import os
 import re
-import signal
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from flows.registry import Registry
 from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
 from tests.integration.browser import chromium
 from tests.integration.kpi_rows import KpiTopic, set_aside
+from tests.integration.pages import BOKEH, ROOT, Tab, served, until
+from tests.integration.three_topics import NOW_MS, PAST, SIZE_MS, SOURCES, Topics
 
-ROOT = Path(__file__).parents[2]
-BOKEH = Path(sys.executable).with_name("bokeh")
-SIZE_MS = 10_000
-SOURCES = {
-    "shop.orders": {
-        "revenue": ("double", {"aggregate": "sum", "of": "total", "unit": "EUR"}),
-        "orders": ("long", {"aggregate": "count", "of": "*"}),
-        "basket": ("double", {"aggregate": "mean", "of": "total", "unit": "EUR"}),
-    },
-    "sensors.readings": {"temperature": ("double", {"aggregate": "mean", "of": "temperature", "unit": "°C"})},
-    "payments.authorizations": {"latency": ("double", {"aggregate": "mean", "of": "latency_ms", "unit": "ms"})},
-}
-COUNTRIES = {"DE": 0.4, "FR": 0.25, "IT": 0.2, None: 0.15}
 EVIL = "<img src=x onerror=window.pwned=1>"
-NOW_MS = int(time.time() * 1000) // SIZE_MS * SIZE_MS
-PAST = 90  # windows written before the page opens
-
-
-class Topics:
-    """The topics of the test, written window by window."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        registry = Registry(cluster.registry_url)
-        self.topics = [
-            KpiTopic(cluster.bootstrap, registry, source, "10s", SIZE_MS, kpis, ("country",) if source == "shop.orders" else ())
-            for source, kpis in SOURCES.items()
-        ]
-        self.next = -PAST
-
-    def write(self, windows: int) -> None:
-        """So many further windows as final, and the one after them as provisional."""
-        for number in range(self.next, self.next + windows):
-            self._window(number, final=True)
-        self.next += windows
-        self._window(self.next, final=False)
-
-    def _window(self, number: int, *, final: bool) -> None:
-        for topic in self.topics:
-            groups = [({}, 1.0), *(({"country": name}, share) for name, share in COUNTRIES.items() if topic.groups)]
-            for group, share in groups:
-                wave = 1 + 0.3 * math.sin(number / 14 + len(topic.source)) + 0.05 * math.sin(number + share * 9)
-                values: dict[str, object] = dict.fromkeys(topic.kpis, 40 * wave * share)
-                if "orders" in topic.kpis:
-                    values |= {"orders": int(40 * wave * share), "revenue": 3500 * wave * share, "basket": 80 + 9 * wave}
-                closed = {"closed_by": "data" if final else None, "revision": 9 if final else 3}
-                topic.send(NOW_MS + number * SIZE_MS, values, group, final=final, events=int(900 * share), **closed)
-            topic.flush()
-
-
-@contextmanager
-def served(environ: dict[str, str], folder: Path = ROOT) -> Iterator[str]:
-    """The address of `bokeh serve dashboard`, run in that folder."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command: list[str | Path] = [BOKEH, "serve", "dashboard", "--port", str(port), "--address", "127.0.0.1"]
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, **environ}) as server:
-        try:
-            address = f"http://127.0.0.1:{port}/dashboard"
-            _until(60, lambda: server.poll() is not None or _answers(address))
-            assert server.poll() is None, "the server ended"
-            yield address
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(20) == 0
-        finally:
-            server.kill()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/static/js/bokeh.min.js".replace("/dashboard", ""), timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def _until(seconds: float, question: Callable[[], Any]) -> Any:
-    started = time.monotonic()
-    while not (answer := question()):
-        assert time.monotonic() - started < seconds, "it did not come"
-        time.sleep(0.05)
-    return answer
-
-
-class Tab:
-    """A tab with the dashboard, and what went wrong in it."""
-
-    def __init__(self, browser: Browser, address: str) -> None:
-        self.page: Page = browser.new_page(viewport={"width": 1440, "height": 740})
-        self.address = address
-        self.errors: list[str] = []
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        own = address.removesuffix("/dashboard")  # nothing is asked of any other host
-        self.page.on("request", lambda request: None if request.url.startswith(own) else self.errors.append(request.url))
-        self.page.set_default_timeout(30_000)
-
-    def open(self, query: str = "") -> "Tab":
-        self.page.goto(self.address + query)
-        self.page.wait_for_function("window.Bokeh?.documents?.[0]?.roots().length == 5")
-        return self
-
-    def column(self, source: str, name: str = "y0") -> list[float | None]:
-        """A column of a data source that is drawn now; empty without such a source; None is a gap."""
-        code = """([source, name]) => { const root = (name) => Bokeh.documents[0].get_model_by_name(name).children
-            const plots = [...root("overview"), ...root("charts")].flatMap((card) => card.children ?? [])
-            const found = plots.flatMap((plot) => plot.renderers ?? []).find((it) => it.data_source.name == source)
-            return found ? Array.from(found.data_source.get_column(name), (value) => Number.isNaN(value) ? null : value) : [] }"""
-        return list(self.page.evaluate(code, [source, name]))
-
-    def charts(self) -> list[str]:
-        """The names of the charts shown."""
-        code = """() => Bokeh.documents[0].get_model_by_name("charts").children
-            .flatMap((card) => card.children ?? []).map((part) => part.name).filter((name) => name)"""
-        return list(self.page.evaluate(code))
-
-    def value(self, label: str) -> str:
-        """What a list is set to."""
-        return self.page.get_by_label(label, exact=True).input_value()
-
-    def choose(self, label: str, value: str) -> None:
-        self.page.get_by_label(label, exact=True).select_option(value)
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +66,15 @@ def test_the_points_of_every_topic_grow(tab: Tab, topics: Topics) -> None:
     def lengths() -> list[int]:
         return [len(tab.column(f"finals {source}")) for source in SOURCES]
 
-    _until(30, lambda: min(lengths()) >= PAST)
+    until(30, lambda: min(lengths()) >= PAST)
     before = lengths()
     topics.write(2)
-    _until(15, lambda: lengths() == [length + 2 for length in before])
+    until(15, lambda: lengths() == [length + 2 for length in before])
 
 
 def test_the_page_shows_exactly_what_is_in_the_topic(tab: Tab, topics: Topics) -> None:
     tab.open("?topic=shop.orders")
-    _until(30, lambda: len(tab.column("finals total")) == PAST + topics.next)
+    until(30, lambda: len(tab.column("finals total")) == PAST + topics.next)
     wave = [1 + 0.3 * math.sin(number / 14 + 11) + 0.05 * math.sin(number + 9) for number in range(-PAST, topics.next)]
     assert tab.column("finals total", "y0") == pytest.approx([3500 * it for it in wave])
     assert tab.column("finals total", "y1") == [int(40 * it) for it in wave]
@@ -208,7 +83,7 @@ def test_the_page_shows_exactly_what_is_in_the_topic(tab: Tab, topics: Topics) -
 
 def test_finals_are_solid_and_provisional_points_are_dashed_from_the_last_final_on(tab: Tab, topics: Topics) -> None:
     tab.open("?topic=shop.orders&kpi=revenue")
-    _until(30, lambda: len(tab.column("open total")) == 2)
+    until(30, lambda: len(tab.column("open total")) == 2)
     assert tab.column("open total", "start") == [NOW_MS + number * SIZE_MS for number in (topics.next - 1, topics.next)]
     assert tab.column("open total", "y0")[0] == tab.column("finals total", "y0")[-1]
     assert tab.column("open total", "d0")[0] is None
@@ -220,7 +95,7 @@ def test_finals_are_solid_and_provisional_points_are_dashed_from_the_last_final_
 def test_the_picture_of_the_readme(tab: Tab, topics: Topics) -> None:
     tab.open("?topic=shop.orders&by=country")
     topics.write(1)
-    _until(30, lambda: len(tab.column("open FR")) == 2)
+    until(30, lambda: len(tab.column("open FR")) == 2)
     tab.page.wait_for_timeout(1500)
     if path := os.environ.get("SCREENSHOT"):
         tab.page.screenshot(path=path)
@@ -233,19 +108,19 @@ def test_a_missing_window_stays_a_gap(tab: Tab, topics: Topics, cluster: Cluster
         rows.send(number * SIZE_MS, {"temperature": float(number)})
     rows.flush()
     tab.open("?topic=gappy")
-    _until(30, lambda: tab.column("finals total") == [0.0, 1.0, None, 4.0])
+    until(30, lambda: tab.column("finals total") == [0.0, 1.0, None, 4.0])
 
 
 def test_what_is_chosen_is_in_the_address_and_comes_back_with_it(tab: Tab) -> None:
     tab.open()
-    _until(30, lambda: tab.value("Topic"))
+    until(30, lambda: tab.value("Topic"))
     tab.choose("Topic", "shop.orders")
     tab.page.wait_for_url("**?topic=shop.orders")
     tab.choose("Grouped by", "country")
     tab.page.wait_for_url("**?topic=shop.orders&by=country")
-    _until(15, lambda: tab.column("finals FR"))
+    until(15, lambda: tab.column("finals FR"))
     tab.open("?topic=shop.orders&by=country&group=DE&group=%21&kpi=orders&kpi=basket")
-    _until(30, lambda: tab.charts() == ["chart orders", "chart basket"])
+    until(30, lambda: tab.charts() == ["chart orders", "chart basket"])
     assert [bool(tab.column(f"finals {name}")) for name in ("DE", "none", "FR")] == [True, True, False]
     assert (tab.value("Topic"), tab.value("Grouped by"), tab.value("Window")) == ("shop.orders", "country", "10s")
 
@@ -260,15 +135,15 @@ def test_freshness_and_counts_are_said_in_words(tab: Tab, topics: Topics) -> Non
 
 def test_a_topic_with_a_schema_nobody_has_seen_appears_by_itself(tab: Tab, topics: Topics, cluster: Cluster) -> None:
     tab.open("?topic=shop.orders")
-    _until(30, tab.charts)
+    until(30, tab.charts)
     rows = KpiTopic(cluster.bootstrap, topics.topics[0].registry, "brand.new", "1m", 60_000, {"novelty": ("double", {"aggregate": "mean"})})
     rows.send(0, {"novelty": 1.0})
     rows.flush()
     started = time.monotonic()
-    _until(15, lambda: tab.column("finals brand.new"))
+    until(15, lambda: tab.column("finals brand.new"))
     assert tab.charts() == ["chart revenue", "chart orders", "chart basket"]  # what was looked at stays
     tab.choose("Topic", "brand.new")
-    _until(15, lambda: tab.charts() == ["chart novelty"])
+    until(15, lambda: tab.charts() == ["chart novelty"])
     assert time.monotonic() - started < 15
 
 
@@ -282,7 +157,7 @@ def test_nothing_from_a_topic_runs_in_the_page(tab: Tab, topics: Topics, cluster
     set_aside(cluster.bootstrap, "kpi.dead-letters", EVIL, EVIL, 1)
     for by in ("country", "country,channel"):
         tab.open(f"?topic={EVIL}&by={by}&group={EVIL}")
-        _until(30, lambda: "chart strange" in tab.charts())
+        until(30, lambda: "chart strange" in tab.charts())
         for field in tab.page.locator(".choices").all():
             field.click()
         plot = tab.page.locator(".bk-Figure[aria-label^=strange]")
@@ -314,10 +189,10 @@ def test_open_pages_and_their_frames_are_on_the_metrics_page(cluster: Cluster, b
     with served({**cluster.environ, "DASHBOARD_METRICS_PORT": str(port)}) as address:
         assert told("dashboard_sessions") == told("dashboard_frame_seconds_count") == 0
         tab = Tab(browser, address).open()
-        _until(30, lambda: told("dashboard_frame_seconds_count") > 8)
+        until(30, lambda: told("dashboard_frame_seconds_count") > 8)
         assert told("dashboard_sessions") == 1
         tab.page.close()
-        _until(60, lambda: told("dashboard_sessions") == 0)
+        until(60, lambda: told("dashboard_sessions") == 0)
 
 
 def test_without_kafka_the_page_says_where_it_looked_and_what_to_do(browser: Browser) -> None:
