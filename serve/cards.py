@@ -1,6 +1,7 @@
 """A card for each chart: its words, its figure, and the table behind it. In: lines, a KPI. Out: Bokeh models that follow them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 
 from bokeh.models import Column, DataRange1d, InlineStyleSheet
@@ -8,7 +9,7 @@ from bokeh.models.annotations import Span
 from bokeh.models.ui import UIElement
 from bokeh.models.widgets import Div, Toggle
 
-from serve import tables, words
+from serve import listings, words
 from serve.charts import Bars, chart
 from serve.lines import Lines
 from serve.shape import Kpi, Row, Shape
@@ -28,7 +29,9 @@ class Card:
         self.x_range = x_range
         self.kpi = band[len(band) // 2]  # the line in a band: its median
         self._at = lines.shape.kpis.index(self.kpi)
-        self._caption, self._table = (Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True) for _ in range(2))
+        self._caption, self._table = (
+            Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True) for _ in range(2)
+        )
         self._table.visible = False
         self.toggle = Toggle(label="", css_classes=["quiet"], stylesheets=[style])
         self._bars = Bars(self.kpi, lines.colours[0], lines.shape.window) if self.kpi.bars else None
@@ -52,7 +55,7 @@ class Card:
             self._bars.show(row.values[self._at] if row else None)
         self._say_toggle()
         if self.toggle.active:
-            table = tables.table(self.kpi, self._lines.shape.window, [(row, row.values[self._at]) for row in self._lines.rows()])
+            table = listings.table(self.kpi, self._lines.shape.window, [(row, row.values[self._at]) for row in self._lines.rows()])
             if table != self._table.text:
                 self._table.text = table
         self._table.visible = self.toggle.active
@@ -72,9 +75,13 @@ def cards(
             if not set(band) <= set(each.shape.kpis):
                 continue  # a KPI that this window's topic has not got yet
             card = Card(band, each, x_range, span, style)
-            card.toggle.on_change("active", lambda _attr, _old, new, name=card.kpi.name: told(name, new))
+            card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
             made.append(card)
     return made
+
+
+def _tell(told: Callable[[str, bool], None], kpi: str, _attr: str, _old: object, new: object) -> None:
+    told(kpi, bool(new))
 
 
 def rows_of(lines: Sequence[Lines], since_ms: int) -> list[tuple[Shape, Row]]:

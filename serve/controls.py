@@ -20,7 +20,7 @@ Said = Callable[..., None]
 
 
 class Controls:
-    """The widgets. `said(**fields)` is called with what a person chose; `asked` hears of links that were followed, and writes the address."""
+    """The widgets. `said(**fields)` is called with what a person chose; `asked` hears of links followed, and writes the address."""
 
     def __init__(self, board: Board, style: InlineStyleSheet, said: Said) -> None:
         self._board, self._said = board, said
@@ -31,8 +31,10 @@ class Controls:
         self.topic = Select(title="Topic", width=220, **small)
         self.window = Select(title="Window", width=150, **small)
         self.by = Select(title="Grouped by", width=190, **small)
-        self.last = Select(title="Time range", width=130, options=[("", "all there is"), *((name, f"last {name}") for name in RANGES)], **small)
-        self.theme = Select(title="Theme", width=110, options=[("", "automatic"), *((name, name) for name in THEMES)], **small)
+        self.last = Select(
+            title="Time range", width=130, options=list[Any]([("", "all there is"), *((name, f"last {name}") for name in RANGES)]), **small
+        )
+        self.theme = Select(title="Theme", width=110, options=list[Any]([("", "automatic"), *((name, name) for name in THEMES)]), **small)
         self.pause = Button(label="Pause", name="pause", css_classes=["act"], **small)
         self.csv = Button(label="CSV", name="csv", css_classes=["act"], **small)
         self.asides = Toggle(label="", name="asides", css_classes=["act"], **small)
@@ -44,7 +46,9 @@ class Controls:
         first: list[UIElement] = [self.topic, self.window, self.by, self.last, self.theme, self.pause, self.csv, self.asides, self.asked]
         self._find = Row(children=[self.search, self.groups], **line)
         lines: list[UIElement] = [Row(children=first, **line), Row(children=[self.kpis], **line), self._find]
-        self.root = Column(children=lines, name="controls", visible=False, stylesheets=[style], sizing_mode="stretch_width", css_classes=["rows"])
+        self.root = Column(
+            children=lines, name="controls", visible=False, stylesheets=[style], sizing_mode="stretch_width", css_classes=["rows"]
+        )
         self._listen()
 
     def _listen(self) -> None:

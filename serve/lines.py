@@ -1,7 +1,8 @@
 """Points of groups as columns. In: the board, a KPI topic's shape, groups. Out: two Bokeh sources that follow the board. Knows no figure.
 
-One source holds the finals of all groups, streamed; the other what is provisional, with the finals that it hangs on, replaced as it changes. A row of a
-source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines, whatever their colours.
+One source holds the finals of all groups, streamed; the other what is provisional, with the finals that it hangs on, replaced as it changes.
+A row of a source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines, whatever
+their colours.
 """
 
 from bisect import bisect_left
@@ -55,7 +56,10 @@ def hanging(rows: Sequence[Row]) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One group's points at a version of the board, before `until_ms` where that leaves any out: two with the same name and version are the same."""
+    """One group's points at a version of the board, those before `until_ms` where that leaves any out.
+
+    Two with the same name and version are the same.
+    """
 
     topic: str
     window: str
@@ -99,9 +103,9 @@ def changes(seen: Seen) -> "np.ndarray[Any, Any]":
 def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *, first: int = 0) -> dict[str, Any]:
     """Rows of several groups, each with its colour, as a source's columns, oldest first.
 
-    `start`, `end`: the window, ms. `left`, `right`: the stretch around its point. `from`: the point before, NaN where the line begins anew. `y0`,
-    `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`, `colour`, `how`: text. The first
-    `first` rows of each group are left out: they are only what the next one's line comes from.
+    `start`, `end`: the window, ms. `left`, `right`: the stretch around its point. `from`: the point before, NaN where the line begins anew.
+    `y0`, `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`, `colour`,
+    `how`: text. The first `first` rows of each group are left out: they are only what the next one's line comes from.
     """
     placed: list[tuple[str, str, Shown | None, Shown]] = [
         (label(group.values), colour, rows[at - 1] if at else None, rows[at])
@@ -111,7 +115,9 @@ def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *
     if len(lines) > 1:
         placed.sort(key=lambda it: it[3].start_ms)  # so that the oldest go first where a source is full
     half = shape.size_ms / 2
-    numbers: Any = np.array([[*_numbers(row, before, half)] for _, _, before, row in placed], dtype=np.float64).reshape(len(placed), len(NUMBERS))
+    numbers: Any = np.array([[*_numbers(row, before, half)] for _, _, before, row in placed], dtype=np.float64).reshape(
+        len(placed), len(NUMBERS)
+    )
     table: dict[str, Any] = {name: numbers[:, at].copy() for at, name in enumerate(NUMBERS)}
     table |= {"group": [it[0] for it in placed], "colour": [it[1] for it in placed], "how": [how(it[3]) for it in placed]}
     for at in range(len(shape.kpis)):
@@ -190,7 +196,7 @@ class Lines:
             last_ms = old[-1].start_ms if old else now.points[-1].row.start_ms
             from_last = rows[bisect_left(rows, last_ms, key=_start_ms) :]
             changed = np.flatnonzero(changes(now) > before.version)
-            if not from_last or from_last[0].start_ms != last_ms or any(now.points[at].row.start_ms <= last_ms for at in changed):
+            if not from_last or from_last[0].start_ms != last_ms or any(now.points[int(at)].row.start_ms <= last_ms for at in changed):
                 self.finals.data = self._table([closed(it) for it in seen])
                 return
             new.append(from_last)

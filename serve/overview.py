@@ -59,7 +59,9 @@ class Card:
         self._group = group
         self._topic = Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True)
         self._tiles = Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True)
-        self.root = Column(children=[self._topic, self._tiles], css_classes=["card", "topic"], stylesheets=[style], sizing_mode="stretch_width")
+        self.root = Column(
+            children=[self._topic, self._tiles], css_classes=["card", "topic"], stylesheets=[style], sizing_mode="stretch_width"
+        )
 
     def show(self, board: Board, wish: Wish, *, chosen: bool) -> None:
         """Follow the board, and the address that the link leads to."""
@@ -95,6 +97,6 @@ class Overview:
             self.root.children = [card.root for card in cards.values()]
 
     def show(self, wish: Wish, topic: str) -> None:
-        """Bring every card up to the board; mark the one whose topic is open. What stays of the wish when another topic is opened is in its link."""
+        """Bring every card up to the board; mark the one whose topic is open. Its link keeps of the wish what is not about a topic."""
         for its_topic, card in self._cards.items():
             card.show(self._board, Wish(its_topic, last=wish.last, theme=wish.theme), chosen=its_topic == topic)

@@ -16,7 +16,7 @@ from bokeh.document import Document
 from bokeh.models import Column, DataRange1d, InlineStyleSheet
 from bokeh.models.widgets import Button, Div
 
-from serve import metrics, tables, words
+from serve import listings, metrics, words
 from serve.cards import Card, cards, rows_of
 from serve.controls import Controls
 from serve.export import csv_text
@@ -148,14 +148,18 @@ class Page:
         self._lines = [Lines(each, self._groups) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
-        together = DataRange1d(range_padding=0.03, default_span=10 * shape.size_ms, follow="end", follow_interval=RANGES.get(self._wish.last))
+        together = DataRange1d(
+            range_padding=0.03, default_span=10 * shape.size_ms, follow="end", follow_interval=RANGES.get(self._wish.last)
+        )
         self._cards = cards(view.kpis, self._lines, together, self._style, self._tell_table)
         for card in self._cards:
             card.open(table=card.kpi.name in self._wish.tables)
         self._show_cards()
         self._charts.css_classes = ["charts", "by2" if len(self._cards) % 2 == 0 and len(self._cards) % 3 else "by3"]
         self._charts.children = [card.root for card in self._cards]
-        self._legend.text = words.legend([(colour, group.values) for colour, group in zip(self._lines[0].colours, self._groups, strict=True)])
+        self._legend.text = words.legend(
+            [(colour, group.values) for colour, group in zip(self._lines[0].colours, self._groups, strict=True)]
+        )
         self._controls.show(view, self._groups)
 
     def _tell_table(self, kpi: str, open_: bool) -> None:  # noqa: FBT001 - what a toggle says
@@ -179,7 +183,7 @@ class Page:
         topic = self._view.shape.topic
         late, dead = (self._board.fates(topic, fate) for fate in ("late", "dead"))
         self._aside_count = sum(late.values()) + sum(dead.values())
-        self._asides.text = tables.asides(topic, self._board.asides(topic), words.reasons(late, dead, self._clock()))
+        self._asides.text = listings.asides(topic, self._board.asides(topic), words.reasons(late, dead, self._clock()))
 
     def _save(self) -> None:
         if self._view:

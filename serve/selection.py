@@ -88,7 +88,7 @@ def read_values(text: str) -> tuple[str | None, ...]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown: KPI topics of one source topic (one window size, or all of them), some of their KPIs, one group set, the chosen groups.
+    """What is shown: KPI topics of one source topic (one window size, or all), some of their KPIs, one group set, the chosen groups.
 
     No groups: those with the largest newest values.
     """

@@ -1,10 +1,10 @@
-"""Tables for people who want to read rather than look. In: rows, messages set aside. Out: HTML in which all text from topics is escaped. Pure."""
+"""What people read rather than look at. In: rows, messages set aside. Out: HTML in which all text from topics is escaped. Pure."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from serve.series import Aside
+from serve.asides import Aside
 from serve.shape import Kpi, Row, Value, label, visible
 from serve.words import number
 
@@ -39,7 +39,9 @@ def table(kpi: Kpi, window: str, rows: Sequence[tuple[Row, Value]]) -> str:
     """The newest of a chart's rows, newest first."""
     newest = sorted(rows, key=lambda it: (-it[0].start_ms, label(it[0].group.values)))[:ROWS]
     unit = f" ({escape(kpi.unit)})" if kpi.unit else ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Window from", "to (UTC)", "Group", f"Value{unit}", "Events", "Revision", "State"))
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Window from", "to (UTC)", "Group", f"Value{unit}", "Events", "Revision", "State")
+    )
     body = "".join(
         f"<tr><td>{moment(row.start_ms)}</td><td>{moment(row.end_ms)}</td><td>{escape(label(row.group.values))}</td><td>{escape(exact(value))}</td>"
         f"<td>{row.events:,}</td><td>{row.revision}</td><td>{state(row)}</td></tr>"
@@ -47,7 +49,9 @@ def table(kpi: Kpi, window: str, rows: Sequence[tuple[Row, Value]]) -> str:
     )
     name = escape(f"{kpi.name}, {window}")
     more = f": the newest {ROWS} of {len(rows):,} rows; the CSV has them all" if len(rows) > ROWS else ""
-    return _scrolled(f"Table of {name}", f"<table><caption>{name}{more}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return _scrolled(
+        f"Table of {name}", f"<table><caption>{name}{more}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
 def state(row: Row) -> str:
@@ -61,12 +65,14 @@ def asides(topic: str, newest: Sequence[Aside], reasons: str) -> str:
         return f'<p class="note">No message of {escape(topic)} was set aside since this dashboard began to read.</p>'
     entries = "".join(
         f"<li><p><b>{escape(each.reason)}</b> {escape(visible(each.error))}</p>"
-        f'<p class="note">{escape(each.topic)} · partition {escape(each.partition)} · offset {escape(each.offset)} · {_when(each.timestamp_ms)}'
+        f'<p class="note">{escape(each.topic)} · partition {each.partition} · offset {each.offset} · {_when(each.timestamp_ms)}'
         f" · kept in {'kpi.late' if each.fate == 'late' else 'kpi.dead-letters'}</p>"
         f"<pre>{escape(_bytes(each))}</pre></li>"
         for each in newest
     )
-    return _scrolled(f"Messages of {escape(topic)} that were set aside", f'<p class="note">{escape(reasons)}</p><ol class="asides">{entries}</ol>')
+    return _scrolled(
+        f"Messages of {escape(topic)} that were set aside", f'<p class="note">{escape(reasons)}</p><ol class="asides">{entries}</ol>'
+    )
 
 
 def _when(timestamp_ms: int | None) -> str:
@@ -81,9 +87,9 @@ def _bytes(aside: Aside) -> str:
 
 
 def hexdump(value: bytes) -> str:
-    """Bytes as people read them: offset, hexadecimal, and what of it is text.
+    r"""Bytes as people read them: offset, hexadecimal, and what of it is text.
 
-    >>> print(hexdump(b"\\x00<a>"))
+    >>> print(hexdump(b"\x00<a>"))
     00000000  00 3c 61 3e                                      |.<a>|
     """
     lines = []

@@ -1,0 +1,36 @@
+// What the page does in the browser alone: the theme, and links that open a topic without loading the page again.
+"use strict"
+
+{
+  const root = document.documentElement
+  const themed = () => {
+    const theme = new URLSearchParams(location.search).get("theme")
+    if (theme == "light" || theme == "dark") root.dataset.theme = theme
+    else delete root.dataset.theme
+    repaint()
+  }
+  // Bokeh's canvases read the colours when they are painted.
+  const repaint = () => {
+    for (const view of Object.values(globalThis.Bokeh?.index?.roots ?? {})) for (const each of plots(view)) each.repaint?.()
+  }
+  function* plots(view) {
+    if (view.model.type == "Figure") yield view
+    else for (const child of view.child_views ?? []) yield* plots(child)
+  }
+  themed()
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint)
+  const replace = history.replaceState.bind(history)
+  history.replaceState = (...address) => { replace(...address); themed() }
+
+  document.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return // a tab of its own
+    const path = event.composedPath()
+    const within = (selector) => path.find((part) => part.matches?.(selector))
+    const link = within("a[href^='?']") ?? within(".topic")?.shadowRoot?.querySelectorAll("*").values()
+      .map((part) => part.shadowRoot?.querySelector("a[href^='?']")).find((found) => found)
+    const asked = globalThis.Bokeh?.documents?.[0]?.get_model_by_name("asked")
+    if (!link || !asked) return
+    event.preventDefault()
+    asked.value = link.getAttribute("href").slice(1)
+  })
+}
