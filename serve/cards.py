@@ -26,7 +26,7 @@ class Card:
 
     def __init__(self, band: Sequence[Kpi], lines: Lines, x_range: DataRange1d, span: Span, style: InlineStyleSheet) -> None:
         self._lines = lines
-        self.x_range = x_range
+        self._x_range = x_range
         self.kpi = band[len(band) // 2]  # the line in a band: its median
         self._at = lines.shape.kpis.index(self.kpi)
         self._caption, self._table = (
@@ -44,6 +44,11 @@ class Card:
     def open(self, *, table: bool) -> None:
         """Show the table, or put it away."""
         self.toggle.active = table
+
+    def follow(self, last_ms: int | None) -> None:
+        """Show the newest so many milliseconds; None: all there is."""
+        if self._x_range.follow_interval != last_ms:
+            self._x_range.follow_interval = last_ms
 
     def show(self) -> None:
         """Follow the lines."""
@@ -65,16 +70,20 @@ class Card:
 
 
 def cards(
-    kpis: Sequence[Kpi], lines: Sequence[Lines], x_range: DataRange1d, style: InlineStyleSheet, told: Callable[[str, bool], None]
+    kpis: Sequence[Kpi], lines: Sequence[Lines], last_ms: int | None, style: InlineStyleSheet, told: Callable[[str, bool], None]
 ) -> list[Card]:
-    """A card for each KPI and window size. `told(kpi, open)`: a person opened or closed its table."""
+    """A card for each KPI and window size; those of a size move together. `told(kpi, open)`: a person opened or closed its table."""
     span = Span(dimension="height", line_color="#94a3b8", line_width=1)
+    ranges = {
+        each.shape.window: DataRange1d(range_padding=0.03, default_span=10 * each.shape.size_ms, follow="end", follow_interval=last_ms)
+        for each in lines
+    }
     made = []
     for band in families(kpis):
         for each in lines:
             if not set(band) <= set(each.shape.kpis):
                 continue  # a KPI that this window's topic has not got yet
-            card = Card(band, each, x_range, span, style)
+            card = Card(band, each, ranges[each.shape.window], span, style)
             card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
             made.append(card)
     return made

@@ -1,8 +1,8 @@
 """Figures. In: the sources of `serve.lines`, a KPI. Out: Bokeh figures. Knows no topic, holds no thread.
 
-Finals are solid, provisional points dashed and hollow; a window closed by idle has a ring. What is not there looks like nothing else: a
-missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. Colours of axes and grids are CSS variables, so that
-a theme changes them.
+Finals are solid, provisional points dashed and hollow; a window closed by idle has a ring. What is not there looks like nothing else:
+a missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. Colours of axes and grids are CSS variables,
+so that a theme changes them.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,6 @@ from serve.words import literal
 
 HEIGHT = 230
 BAR = 24  # pixels of a bar
-DASH = [5, 4]
 QUIET = "#808a96"  # seen on light and on dark
 NUMBER = 'return Number.isNaN(value) ? "unknown" : new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
 SHORT = 'return new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 4}).format(tick)'
@@ -76,7 +75,7 @@ def chart(kpi: Kpi, band: Sequence[Kpi], lines: Lines, x_range: Range, span: Spa
         plot.quad(
             left="left", right="right", bottom=low, top=high, source=lines.finals, color="colour", alpha=0.18, line_alpha=0, name="band"
         )
-    for source, name, dash in ((lines.finals, "finals", []), (lines.open, "open", DASH)):
+    for source, name, dash in ((lines.finals, "finals", "solid"), (lines.open, "open", "dashed")):
         plot.segment("from", before, "start", y, source=source, line_width=1.8, line_dash=dash, line_cap="round", color="colour", name=name)
     plot.scatter("start", y, source=lines.finals, size=2.6, color="colour")
     plot.scatter("start", provisional, source=lines.open, size=5, line_width=1.5, line_color="colour", fill_alpha=0)

@@ -1,8 +1,8 @@
 """Points of groups as columns. In: the board, a KPI topic's shape, groups. Out: two Bokeh sources that follow the board. Knows no figure.
 
-One source holds the finals of all groups, streamed; the other what is provisional, with the finals that it hangs on, replaced as it changes.
-A row of a source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines, whatever
-their colours.
+One source holds the finals of all groups, streamed; the other what is provisional, with the finals it hangs on, replaced as it changes.
+A row of a source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines,
+whatever their colours.
 """
 
 from bisect import bisect_left
@@ -104,8 +104,8 @@ def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *
     """Rows of several groups, each with its colour, as a source's columns, oldest first.
 
     `start`, `end`: the window, ms. `left`, `right`: the stretch around its point. `from`: the point before, NaN where the line begins anew.
-    `y0`, `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`, `colour`,
-    `how`: text. The first `first` rows of each group are left out: they are only what the next one's line comes from.
+    `y0`, `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`,
+    `colour`, `how`: text. The first `first` rows of each group are left out: they are only what the next one's line comes from.
     """
     placed: list[tuple[str, str, Shown | None, Shown]] = [
         (label(group.values), colour, rows[at - 1] if at else None, rows[at])

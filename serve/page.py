@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from bokeh.document import Document
-from bokeh.models import Column, DataRange1d, InlineStyleSheet
+from bokeh.models import Column, InlineStyleSheet
 from bokeh.models.widgets import Button, Div
 
 from serve import listings, metrics, words
@@ -133,6 +133,7 @@ class Page:
             self._view, self._lines, self._groups, self._cards = None, [], [], []
             self._charts.children = [self._empty]
             self._heading.text = self._legend.text = self._asides.text = ""
+            self._asides.visible = False
         elif view != self._view:
             self._view = view
             self._draw(view)
@@ -148,10 +149,7 @@ class Page:
         self._lines = [Lines(each, self._groups) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
-        together = DataRange1d(
-            range_padding=0.03, default_span=10 * shape.size_ms, follow="end", follow_interval=RANGES.get(self._wish.last)
-        )
-        self._cards = cards(view.kpis, self._lines, together, self._style, self._tell_table)
+        self._cards = cards(view.kpis, self._lines, RANGES.get(self._wish.last), self._style, self._tell_table)
         for card in self._cards:
             card.open(table=card.kpi.name in self._wish.tables)
         self._show_cards()
@@ -171,12 +169,13 @@ class Page:
         """Stop at the moment that the wish names, or go on; the charts' range follows what was chosen."""
         topic = self._view.shape.topic if self._view else ""
         self._arrived = self._board.arrived(topic)
-        for card in self._cards[:1]:
-            card.x_range.follow_interval = RANGES.get(self._wish.last)
+        for card in self._cards:
+            card.follow(RANGES.get(self._wish.last))
         self._controls.pause.label = words.waiting(0) if self._wish.until_ms else "Pause"
 
     def _list_asides(self) -> None:
         """The list of messages set aside, as it is now; it does not change under the reader's eyes."""
+        self._asides.visible = self._view is not None and self._wish.asides
         if self._view is None or not self._wish.asides:
             self._asides.text = ""
             return

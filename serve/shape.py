@@ -3,6 +3,7 @@
 Everything the dashboard knows of a KPI is written here, by the flow that made it: name, aggregate, unit, window, groups.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ class Shape:
     window: str
     size_ms: int
     kpis: tuple[Kpi, ...]
-    fields: Mapping[str, str]
+    fields: Mapping[str, str] = dataclasses.field(hash=False)
     schema_id: int = 0
     doc: str = ""
 
