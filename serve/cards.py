@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 
-from bokeh.models import Column, DataRange1d, InlineStyleSheet
-from bokeh.models.annotations import Span
+from bokeh.models import Column, InlineStyleSheet
 from bokeh.models.ui import UIElement
 from bokeh.models.widgets import Div, Toggle
 
 from serve import listings, words
-from serve.charts import Bars, chart
+from serve.charts import Bars, Together, chart
 from serve.lines import Lines
 from serve.shape import Kpi, Row, Shape
 
@@ -24,18 +23,18 @@ def families(kpis: Sequence[Kpi]) -> list[tuple[Kpi, ...]]:
 class Card:
     """One KPI, or the quantiles of one, in one window size."""
 
-    def __init__(self, band: Sequence[Kpi], lines: Lines, x_range: DataRange1d, span: Span, style: InlineStyleSheet) -> None:
-        self._lines = lines
-        self._x_range = x_range
+    def __init__(self, band: Sequence[Kpi], together: Together, style: InlineStyleSheet) -> None:
+        lines = self._lines = together.lines
+        self._x_range = together.x_range
         self.kpi = band[len(band) // 2]  # the line in a band: its median
         self._at = lines.shape.kpis.index(self.kpi)
         self._caption, self._table = (
             Div(css_classes=["words"], stylesheets=[style], sizing_mode="stretch_width", disable_math=True) for _ in range(2)
         )
         self._table.visible = False
-        self.toggle = Toggle(label="", css_classes=["quiet"], stylesheets=[style])
-        self._bars = Bars(self.kpi, lines.colours[0], lines.shape.window) if self.kpi.bars else None
-        figure = self._bars.plot if self._bars else chart(self.kpi, band, lines, x_range, span)
+        self.toggle = Toggle(label="", css_classes=["quiet"], stylesheets=[style], margin=0)
+        self._bars = Bars(self.kpi, together) if self.kpi.bars else None
+        figure = self._bars.plot if self._bars else chart(self.kpi, band, together)
         self.toggle.on_change("active", lambda _attr, _old, _new: self.show())
         self._say_toggle()
         children: list[UIElement] = [self._caption, figure, self.toggle, self._table]
@@ -73,17 +72,13 @@ def cards(
     kpis: Sequence[Kpi], lines: Sequence[Lines], last_ms: int | None, style: InlineStyleSheet, told: Callable[[str, bool], None]
 ) -> list[Card]:
     """A card for each KPI and window size; those of a size move together. `told(kpi, open)`: a person opened or closed its table."""
-    span = Span(dimension="height", line_color="#94a3b8", line_width=1)
-    ranges = {
-        each.shape.window: DataRange1d(range_padding=0.03, default_span=10 * each.shape.size_ms, follow="end", follow_interval=last_ms)
-        for each in lines
-    }
+    sizes = [Together(each, last_ms) for each in lines]
     made = []
     for band in families(kpis):
-        for each in lines:
-            if not set(band) <= set(each.shape.kpis):
+        for together in sizes:
+            if not set(band) <= set(together.lines.shape.kpis):
                 continue  # a KPI that this window's topic has not got yet
-            card = Card(band, each, ranges[each.shape.window], span, style)
+            card = Card(band, together, style)
             card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
             made.append(card)
     return made

@@ -1,7 +1,7 @@
 """Figures. In: the sources of `serve.lines`, a KPI. Out: Bokeh figures. Knows no topic, holds no thread.
 
 Finals are solid, provisional points dashed and hollow; a window closed by idle has a ring. What is not there looks like nothing else:
-a missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. Colours of axes and grids are CSS variables,
+a missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. CSS variables colour axes and grids,
 so that a theme changes them.
 """
 
@@ -15,16 +15,22 @@ from bokeh.models import (
     CustomJSFilter,
     CustomJSHover,
     CustomJSTickFormatter,
+    DataRange1d,
+    DatetimeTicker,
     DatetimeTickFormatter,
     FactorRange,
+    GlyphRenderer,
     GroupFilter,
     HoverTool,
-    Range,
+    Quad,
+    Scatter,
+    Segment,
+    VStrip,
 )
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
-from serve.lines import GAP, OPEN, Lines
+from serve.lines import GAP, IDLE, OPEN, Lines
 from serve.shape import Kpi, Value
 from serve.words import literal
 
@@ -41,71 +47,92 @@ TOOLTIP = """<div class="tip"><b style="color: @colour">@group</b> &nbsp;<b>@{%s
 @start{custom} to @end{custom} UTC<br>@events{custom} events · revision @revision{custom} · @how</div>"""
 
 
-def chart(kpi: Kpi, band: Sequence[Kpi], lines: Lines, x_range: Range, span: Span) -> figure:
-    """One KPI of all lines over time. `span`: the crosshair, shared by all charts.
+class Together:
+    """What all charts of one window size share: their range of time, so that they move as one, and every part that need not be made again.
 
-    `band`: the quantiles of the KPI's family from the lowest to the highest, drawn as an area between these two.
+    A chart without them is 60 Bokeh models more, which is half of a session's memory.
     """
-    kpis = lines.shape.kpis
-    y, before, provisional = (f"{name}{kpis.index(kpi)}" for name in "ypd")
-    plot = figure(
-        height=HEIGHT,
-        sizing_mode="stretch_width",
-        x_axis_type="datetime",
-        x_range=x_range,
-        window_axis="x",
-        tools="xbox_zoom,xpan,reset,save",
-        active_drag="xbox_zoom",
-        name=f"chart {kpi.name} {lines.shape.window}",
-        html_attributes={"role": "img", "aria-label": f"{kpi.name} in windows of {lines.shape.window}; its table holds the same"},
-    )
-    plot.toolbar.autohide = True
-    plot.toolbar.logo = None
-    plot.yaxis.formatter = CustomJSTickFormatter(code=SHORT)
-    plot.xaxis.formatter = DatetimeTickFormatter(
-        seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
-    )
-    strip: dict[str, Any] = {"x0": "left", "x1": "right", "source": lines.finals, "fill_alpha": 0, "line_alpha": 0}
-    strip |= {"hatch_color": QUIET, "hatch_weight": 0.7}
-    plot.vstrip(**strip, hatch_pattern="/", hatch_alpha=0.35, view=_only(GAP), name="gaps")
-    unknown = CDSView(filter=CustomJSFilter(code=UNKNOWN % y))
-    plot.vstrip(**strip, hatch_pattern=".", hatch_alpha=0.6, view=unknown, name="unknown")
-    if len(band) > 1:
-        low, high = (f"y{kpis.index(it)}" for it in (band[0], band[-1]))
-        plot.quad(
-            left="left", right="right", bottom=low, top=high, source=lines.finals, color="colour", alpha=0.18, line_alpha=0, name="band"
+
+    def __init__(self, lines: Lines, last_ms: int | None) -> None:
+        self.lines = lines
+        self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.size_ms, follow="end", follow_interval=last_ms)
+        self.crosshair = Span(dimension="height", line_color="#94a3b8", line_width=1)
+        self.all = {source.id: CDSView() for source in (lines.finals, lines.open)}
+        self.gaps, self.idle, self.provisional = (_only(how) for how in (GAP, IDLE, OPEN))
+        self.number, self.moment, self.count = (CustomJSHover(code=code) for code in (NUMBER, MOMENT, COUNT))
+        self.short = CustomJSTickFormatter(code=SHORT)
+        self.ticker = DatetimeTicker()
+        self.clock = DatetimeTickFormatter(
+            seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b"
         )
-    for source, name, dash in ((lines.finals, "finals", "solid"), (lines.open, "open", "dashed")):
-        plot.segment("from", before, "start", y, source=source, line_width=1.8, line_dash=dash, line_cap="round", color="colour", name=name)
-    plot.scatter("start", y, source=lines.finals, size=2.6, color="colour")
-    plot.scatter("start", provisional, source=lines.open, size=5, line_width=1.5, line_color="colour", fill_alpha=0)
-    plot.scatter(
-        "start", y, source=lines.finals, size=8, line_width=1.2, line_color="colour", fill_alpha=0, view=_only("final, closed by idle")
-    )
-    reach = [
-        plot.vstrip(x0="left", x1="right", source=source, fill_alpha=0, line_alpha=0, view=view)
-        for source, view in ((lines.finals, CDSView()), (lines.open, _only(OPEN)))
-    ]
-    hover = HoverTool(renderers=list[Any](reach), formatters=_formatters(y), visible=False)
-    hover.tooltips = TOOLTIP % (y, literal(kpi.unit))
-    plot.add_tools(hover)
-    plot.add_tools(CrosshairTool(overlay=span, visible=False))
-    return plot
 
 
 def _only(how: str) -> CDSView:
     return CDSView(filter=GroupFilter(column_name="how", group=how))
 
 
-def _formatters(y: str) -> dict[str, Any]:
-    moment, count = CustomJSHover(code=MOMENT), CustomJSHover(code=COUNT)
-    return {"@start": moment, "@end": moment, "@events": count, "@revision": count, f"@{{{y}}}": CustomJSHover(code=NUMBER)}
+def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
+    """One KPI of all lines over time. `band`: the quantiles of its family, the area between the lowest and the highest is filled."""
+    lines = together.lines
+    kpis = lines.shape.kpis
+    y, before, provisional = (f"{name}{kpis.index(kpi)}" for name in "ypd")
+    plot = figure(
+        height=HEIGHT,
+        sizing_mode="stretch_width",
+        x_axis_type="datetime",
+        x_range=together.x_range,
+        window_axis="x",
+        tools="xbox_zoom,xpan,reset,save",
+        active_drag="xbox_zoom",
+        name=f"chart {kpi.name} {lines.shape.window}",
+        html_attributes={"role": "img", "aria-label": f"{kpi.name} in windows of {lines.shape.window}; its table holds the same"},
+    )
+    plot.toolbar.update(autohide=True, logo=None)
+    plot.yaxis.formatter = together.short
+    plot.xaxis.update(formatter=together.clock, ticker=together.ticker)
+    plot.xgrid.ticker = together.ticker
+
+    def draw(source: ColumnDataSource, glyph: Any, view: CDSView | None = None, name: str = "") -> GlyphRenderer:  # noqa: ANN401 - any glyph
+        renderer: GlyphRenderer = plot.add_glyph(source, glyph, view=view or together.all[source.id], name=name or None)
+        return renderer
+
+    strip: dict[str, Any] = {"x0": "left", "x1": "right", "fill_alpha": 0, "line_alpha": 0, "hatch_color": QUIET, "hatch_weight": 0.7}
+    draw(lines.finals, VStrip(**strip, hatch_pattern="/", hatch_alpha=0.35), together.gaps, "gaps")
+    unknown = CDSView(filter=CustomJSFilter(code=UNKNOWN % y))
+    draw(lines.finals, VStrip(**strip, hatch_pattern=".", hatch_alpha=0.6), unknown, "unknown")
+    if len(band) > 1:
+        low, high = (f"y{kpis.index(it)}" for it in (band[0], band[-1]))
+        area = Quad(left="left", right="right", bottom=low, top=high, fill_color="colour", fill_alpha=0.18, line_color=None)
+        draw(lines.finals, area, name="band")
+    piece: dict[str, Any] = {
+        "x0": "from",
+        "y0": before,
+        "x1": "start",
+        "y1": y,
+        "line_color": "colour",
+        "line_width": 1.8,
+        "line_cap": "round",
+    }
+    draw(lines.finals, Segment(**piece), name="finals")
+    draw(lines.open, Segment(**piece, line_dash="dashed"), name="open")
+    draw(lines.finals, Scatter(x="start", y=y, size=2.6, fill_color="colour", line_color=None))
+    hollow: dict[str, Any] = {"x": "start", "line_color": "colour", "fill_alpha": 0}
+    draw(lines.open, Scatter(**hollow, y=provisional, size=5, line_width=1.5))
+    draw(lines.finals, Scatter(**hollow, y=y, size=8, line_width=1.2), together.idle, "idle")
+    reach = VStrip(x0="left", x1="right", fill_alpha=0, line_alpha=0)
+    reached = [draw(lines.finals, reach), draw(lines.open, reach, together.provisional)]
+    moment, count = together.moment, together.count
+    formatters: dict[str, Any] = {"@start": moment, "@end": moment, "@events": count, "@revision": count, f"@{{{y}}}": together.number}
+    hover = HoverTool(renderers=list[Any](reached), formatters=formatters, visible=False)
+    hover.tooltips = TOOLTIP % (y, literal(kpi.unit))
+    plot.add_tools(hover, CrosshairTool(overlay=together.crosshair, visible=False))
+    return plot
 
 
 class Bars:
     """The newest window of a KPI that counts by value (by symbol, top k): a bar for each value, the largest on top."""
 
-    def __init__(self, kpi: Kpi, colour: str, window: str) -> None:
+    def __init__(self, kpi: Kpi, together: Together) -> None:
         self._factors = FactorRange(factors=[])
         self.source = ColumnDataSource({"value": [], "number": []}, name=f"bars {kpi.name}")
         self.plot = figure(
@@ -114,14 +141,14 @@ class Bars:
             y_range=self._factors,
             tools="",
             toolbar_location=None,
-            name=f"chart {kpi.name} {window}",
+            name=f"chart {kpi.name} {together.lines.shape.window}",
             html_attributes={"role": "img", "aria-label": f"{kpi.name} by value, newest window; its table holds the same"},
         )
-        self.plot.xaxis.formatter = CustomJSTickFormatter(code=SHORT)
+        self.plot.xaxis.formatter = together.short
         self.plot.x_range.update(start=0)
         self.plot.ygrid.visible = False
-        bars = self.plot.hbar(y="value", right="number", height=0.72, source=self.source, color=colour, line_alpha=0)
-        hover = HoverTool(renderers=list[Any]([bars]), formatters={"@number": CustomJSHover(code=NUMBER)}, visible=False)
+        bars = self.plot.hbar(y="value", right="number", height=0.72, source=self.source, color=together.lines.colours[0], line_alpha=0)
+        hover = HoverTool(renderers=list[Any]([bars]), formatters={"@number": together.number}, visible=False)
         hover.tooltips = f'<div class="tip"><b>@value</b> &nbsp;<b>@number{{custom}}</b> {literal(kpi.unit)}</div>'
         self.plot.add_tools(hover)
 

@@ -20,7 +20,7 @@ from serve.shape import Group, Row, Shape, label
 
 # Eight colours that people with any colour vision can tell apart, each with a contrast of 3 to 1 to white and to the dark theme's cards.
 COLOURS = ("#3b76e8", "#d07708", "#0d9668", "#c843b0", "#1389a5", "#d64545", "#7f6ae0", "#7c756f")
-GAP, OPEN = "no window", "provisional"  # what `how` says of a row that is no final one
+GAP, OPEN, IDLE = "no window", "provisional", "final, closed by idle"  # what `how` says of rows that look different
 TEXT = ("group", "colour", "how")
 NUMBERS = ("start", "end", "left", "right", "from", "events", "revision")
 
@@ -147,7 +147,7 @@ def how(row: Shown) -> str:
         return GAP
     if not row.final:
         return OPEN
-    return {"idle": "final, closed by idle", "repair": "final, repaired"}.get(row.closed_by or "", "final")
+    return {"idle": IDLE, "repair": "final, repaired"}.get(row.closed_by or "", "final")
 
 
 def _open_values(table: dict[str, Any], kpis: int) -> dict[str, Any]:
