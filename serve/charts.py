@@ -19,7 +19,6 @@ from bokeh.models import (
     DatetimeTicker,
     DatetimeTickFormatter,
     FactorRange,
-    GlyphRenderer,
     GroupFilter,
     HoverTool,
     Quad,
@@ -92,9 +91,8 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
     plot.xaxis.update(formatter=together.clock, ticker=together.ticker)
     plot.xgrid.ticker = together.ticker
 
-    def draw(source: ColumnDataSource, glyph: Any, view: CDSView | None = None, name: str = "") -> GlyphRenderer:  # noqa: ANN401 - any glyph
-        renderer: GlyphRenderer = plot.add_glyph(source, glyph, view=view or together.all[source.id], name=name or None)
-        return renderer
+    def draw(source: ColumnDataSource, glyph: Any, view: CDSView | None = None, name: str = "") -> Any:  # noqa: ANN401 - any glyph
+        return plot.add_glyph(source, glyph, view=view or together.all[source.id], name=name or None)
 
     strip: dict[str, Any] = {"x0": "left", "x1": "right", "fill_alpha": 0, "line_alpha": 0, "hatch_color": QUIET, "hatch_weight": 0.7}
     draw(lines.finals, VStrip(**strip, hatch_pattern="/", hatch_alpha=0.35), together.gaps, "gaps")

@@ -54,26 +54,32 @@ def hanging(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if id(row) in kept]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """One group's points at a version of the board, those before `until_ms` where that leaves any out.
+    """One group's points at a version of the board.
 
-    Two with the same name and version are the same.
+    The board hands all sessions the same tuple until it changes, so two are equal if theirs is one, and what follows from it is worked out
+    once for all of them.
     """
 
-    topic: str
-    window: str
-    group: Group
     version: int
-    points: Sequence[Point] = field(compare=False, repr=False)
-    until_ms: int = 0
+    points: tuple[Point, ...] = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same state of the same group."""
+        return isinstance(other, Seen) and self.points is other.points
+
+    def __hash__(self) -> int:
+        """As `==` says."""
+        return id(self.points)
 
 
 def see(board: Board, shape: Shape, group: Group, until_ms: int = 0) -> Seen:
     """What the board knows of a group now; of windows that begin before `until_ms`, unless that is 0."""
     version, points = board.points(shape.topic, shape.window, group)
-    kept = tuple(point for point in points if point.row.start_ms < until_ms) if until_ms else points
-    return Seen(shape.topic, shape.window, group, version, kept, until_ms if len(kept) < len(points) else 0)
+    if until_ms and points and points[-1].row.start_ms >= until_ms:
+        points = tuple(point for point in points if point.row.start_ms < until_ms)
+    return Seen(version, points)
 
 
 @lru_cache(maxsize=512)  # what one session has worked out, the others that look at the same take over
@@ -165,7 +171,7 @@ class Lines:
         self.newest: list[Row | None] = [None] * len(groups)  # the newest final, the newest of all while none is final
         self.finals = ColumnDataSource(self._table([]), name=f"finals {shape.window}")
         self.open = ColumnDataSource(_open_values(self._table([]), len(shape.kpis)), name=f"open {shape.window}")
-        self.seen: list[Seen] = [Seen(shape.topic, shape.window, group, 0, ()) for group in groups]
+        self.seen: list[Seen] = [Seen(0, ())] * len(groups)
 
     def show(self, board: Board, until_ms: int = 0) -> bool:
         """Bring the sources up to the board, with as little to send as can be; windows that begin at `until_ms` or later are left out.

@@ -6,15 +6,18 @@ from html.parser import HTMLParser
 
 import pytest
 
-from serve import words
+from serve import listings, words
+from serve.asides import Aside
 from serve.feed import State
 from serve.selection import View
-from serve.shape import Group, Kpi, Row, Shape
+from serve.shape import TOTAL, Group, Kpi, Row, Shape
 
 EVIL = '<img src=x onerror="alert(1)">'
-KPI = Kpi(EVIL, EVIL, EVIL, EVIL)
+KPI = Kpi(EVIL, EVIL, EVIL, EVIL, family=EVIL, doc=EVIL)
 ROW = Row(Group((EVIL,), (EVIL,)), 0, 10_000, 5, 1, True, EVIL, (EVIL,))
-VIEW = View(Shape(EVIL, EVIL, 10_000, (KPI,), {}), (EVIL,), (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
+SHAPE = Shape(EVIL, EVIL, 10_000, (KPI,), {}, doc=EVIL)
+VIEW = View((SHAPE,), (EVIL,), (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
+ASIDE = Aside("dead", EVIL, EVIL, EVIL, 0, 7, 0, None, EVIL.encode(), 300)
 FINE = State("127.0.0.1:9092", "http://127.0.0.1:8081", looked=True)
 
 
@@ -31,9 +34,16 @@ class Tags(HTMLParser):
 
 
 def said() -> Iterator[str]:
-    yield words.tile(KPI, EVIL, ROW, EVIL)
-    yield words.caption(KPI, ROW, EVIL)
-    yield words.heading(VIEW, [("#000", (EVIL,))], 1.2, words.fate("dead", {EVIL: 3}))
+    yield words.tile(KPI, EVIL, EVIL, "")
+    yield words.tile(KPI, ((EVIL, 1.0),), None, "")
+    yield words.tiles(EVIL, ROW, [])
+    yield words.link(EVIL, "", chosen=True)
+    yield words.caption(KPI, EVIL, ROW, EVIL)
+    yield words.heading(VIEW, "")
+    yield words.legend([("#000", (EVIL,))])
+    yield listings.table(KPI, EVIL, [(ROW, EVIL), (ROW, ((EVIL, 1.0),))])
+    yield listings.asides(EVIL, [ASIDE], EVIL)
+    yield listings.asides(EVIL, [], EVIL)
     yield words.status(State(EVIL, EVIL, trouble=EVIL), 0)
     yield words.status(State(EVIL, EVIL, looked=True), 0)
     yield words.empty(State(EVIL, EVIL, trouble=EVIL), "")
@@ -63,12 +73,36 @@ def test_an_empty_page_says_what_to_do() -> None:
     assert "python -m bytewax.run flows.kpi" in words.empty(FINE, "")
 
 
-def test_counts_and_age_are_words() -> None:
-    text = words.heading(VIEW, [], 1.23, " · ".join([words.fate("late", {"late": 12}), words.fate("dead", {"magic": 2, "short": 1})]))
-    assert "data 1.2 s old" in text
-    assert ">late 12<" in text
-    assert 'title="magic 2, short 1">dead 3<' in text
+def test_how_far_behind_the_numbers_are_is_said_in_words() -> None:
+    text = words.freshness(100.0, 98_800, 88_000, 0)
+    assert [part in text for part in ("data 1.2 s old", "watermark 12 s behind", "lag 0")] == [True] * 3
+    assert "lag unknown" in words.freshness(100.0, None, None, None)
+
+
+def test_old_data_looks_old_in_a_second_way() -> None:
+    assert ['class="old"' in words.freshness(age_s, 0, None, 0) for age_s in (29.0, 31.0)] == [False, True]
+
+
+def test_a_table_has_the_newest_rows_first_with_all_digits_and_says_what_it_leaves_out() -> None:
+    rows = [
+        Row(TOTAL, at * 10_000, (at + 1) * 10_000, 5, 2, at < 120, "idle" if at < 120 else None, (at + 0.123456789,)) for at in range(121)
+    ]
+    text = listings.table(Kpi("revenue", "sum", "total", "EUR"), "10s", [(row, row.values[0]) for row in rows])
+    assert text.index("120.123456789") < text.index("119.123456789")
+    assert "the newest 100 of 121 rows" in text
+    assert "<td>provisional</td>" in text
+    assert "<td>final, closed by idle</td>" in text
+    assert '<th scope="col">Value (EUR)</th>' in text
+
+
+def test_a_message_that_was_set_aside_is_shown_with_its_place_and_its_first_bytes() -> None:
+    aside = Aside("dead", "magic", "begins with 0x7b", "shop", 3, 41, 1_000, b"k", b'{"a"', 300)
+    text = listings.asides("shop", [aside], "magic 1")
+    assert [part in text for part in ("magic", "begins with 0x7b", "partition 3", "offset 41", "kpi.dead-letters")] == [True] * 5
+    assert "7b 22 61 22" in text
+    assert "296 bytes more" in text
 
 
 def test_the_examples_in_the_documentation_are_true() -> None:
     assert doctest.testmod(words).failed == 0
+    assert doctest.testmod(listings).failed == 0

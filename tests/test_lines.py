@@ -1,0 +1,192 @@
+"""From points to the columns of charts: finals, provisional rows, gaps, groups side by side, and only what changed is sent."""
+
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.document.events import ColumnsStreamedEvent, DocumentChangedEvent
+from bokeh.models import ColumnDataSource
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.lines import GAP, IDLE, OPEN, Gap, Lines, hanging, spaced
+from serve.series import Board
+from serve.shape import TOTAL, Group, Kpi, Row, Shape
+from serve.table import POINTS
+
+SIZE_MS = 10_000
+SHAPE = Shape("shop", "10s", SIZE_MS, (Kpi("orders", "count", "*", ""),), {})
+DE, FR = Group(("country",), ("DE",)), Group(("country",), ("FR",))
+
+
+def row(window: int, value: float | None = 1.0, *, final: bool = True, revision: int = 0, group: Group = TOTAL) -> Row:
+    return Row(group, window * SIZE_MS, (window + 1) * SIZE_MS, 5, revision, final, "data" if final else None, (value,))
+
+
+def column(source: ColumnDataSource, name: str = "y0") -> list[Any]:
+    """A column, with None for NaN."""
+    return [None if isinstance(it, float) and np.isnan(it) else it for it in np.asarray(source.data[name]).tolist()]
+
+
+def drawn(rows: list[Row]) -> str:
+    """F a final, p a provisional row, | a gap."""
+    return "".join("|" if isinstance(it, Gap) else "F" if it.final else "p" for it in spaced(rows))
+
+
+class Shown:
+    """Lines that follow a board, and what that sends to the browser."""
+
+    def __init__(self, *groups: Group) -> None:
+        self.board, self.lines, self.sent = Board(), Lines(SHAPE, groups or (TOTAL,)), list[DocumentChangedEvent]()
+        self.finals, self.open = self.lines.finals, self.lines.open
+        document = Document()
+        for source in (self.finals, self.open):
+            document.add_root(source)
+        document.on_change(self.sent.append)
+
+    def take(self, *rows: Row, until_ms: int = 0) -> "Shown":
+        self.sent.clear()
+        for each in rows:
+            self.board.upsert(SHAPE, each, 0)
+        self.lines.show(self.board, until_ms)
+        return self
+
+    def streamed(self) -> list[list[float]]:
+        return [np.asarray(event.data["start"]).tolist() for event in self.sent if isinstance(event, ColumnsStreamedEvent)]
+
+
+def test_a_missing_window_is_a_gap() -> None:  # [0)[1)   [3)
+    assert drawn([row(0), row(1), row(3)]) == "FF|F"
+
+
+def test_an_unknown_value_a_missing_window_and_zero_are_three_different_rows() -> None:
+    shown = Shown().take(row(0), row(1, None), row(2, 0.0), row(4))
+    assert column(shown.finals) == [1.0, None, 0.0, None, 1.0]
+    assert column(shown.finals, "how") == ["final", "final", "final", GAP, "final"]
+
+
+def test_a_line_leads_to_a_point_from_the_window_before_and_from_nowhere_behind_a_gap() -> None:
+    shown = Shown().take(row(0, 7.0), row(1, 8.0), row(3, 9.0))
+    assert column(shown.finals, "from") == [None, 0, 10_000, None]  # the third is the gap, which has no value to lead to
+    assert column(shown.finals, "p0") == [None, 7.0, 8.0, None]
+
+
+def test_the_stretch_around_a_point_is_as_wide_as_its_window_and_meets_its_neighbours() -> None:
+    shown = Shown().take(row(0), row(1), row(3))
+    assert column(shown.finals, "left")[1:] == column(shown.finals, "right")[:-1]
+    assert (column(shown.finals, "left")[0], column(shown.finals, "right")[-1]) == (-5_000, 35_000)
+
+
+def test_a_provisional_line_hangs_on_the_final_before_it() -> None:
+    assert drawn(hanging([row(0), row(1), row(2, final=False), row(3, final=False)])) == "Fpp"
+
+
+def test_a_provisional_row_between_finals_hangs_on_both() -> None:
+    assert drawn(hanging([row(0), row(1), row(2, final=False), row(3), row(4)])) == "FpF"
+
+
+def test_a_provisional_row_behind_a_gap_hangs_on_nothing() -> None:
+    assert drawn(hanging([row(0), row(3, final=False)])) == "F|p"
+
+
+def test_a_provisional_row_between_finals_is_no_gap_and_has_no_solid_point() -> None:
+    shown = Shown().take(row(0, 7.0), row(1, 8.0, final=False), row(2, 9.0))
+    assert (column(shown.finals), column(shown.finals, "how")) == ([7.0, None, 9.0], ["final", OPEN, "final"])
+    assert column(shown.finals, "p0") == [None, 7.0, None]
+    assert column(shown.open) == [7.0, 8.0, 9.0]
+
+
+def test_only_provisional_rows_are_marked_on_the_dashed_line() -> None:
+    shown = Shown().take(row(0, 7.0), row(1, 8.0, final=False))
+    assert column(shown.open) == [7.0, 8.0]
+    assert column(shown.open, "d0") == [None, 8.0]
+
+
+def test_a_window_that_idle_closed_and_one_that_was_repaired_say_so() -> None:
+    shown = Shown().take(row(0)._replace(closed_by="idle"), row(1)._replace(closed_by="repair"), row(2))
+    assert column(shown.finals, "how") == [IDLE, "final, repaired", "final"]
+
+
+def test_a_new_final_is_streamed_and_the_rest_is_not_sent_again() -> None:
+    shown = Shown().take(row(0), row(1)).take(row(2, 9.0), row(4, 9.5))
+    assert shown.streamed() == [[20_000.0, 30_000.0, 40_000.0]]  # the gap is streamed too
+    assert column(shown.finals) == [1.0, 1.0, 9.0, None, 9.5]
+    assert column(shown.finals, "p0") == [None, 1.0, 1.0, 9.0, None]
+
+
+def test_a_change_of_an_older_final_draws_the_lines_anew() -> None:
+    shown = Shown().take(row(0), row(2)).take(row(1, 5.0))
+    assert column(shown.finals) == [1.0, 5.0, 1.0]
+
+
+def test_a_provisional_row_becomes_final_in_its_place() -> None:
+    shown = Shown().take(row(0), row(1, 5.0, final=False)).take(row(1, 6.0, revision=1))
+    assert column(shown.finals) == [1.0, 6.0]
+    assert column(shown.open) == []
+
+
+def test_each_group_has_its_colour_and_its_own_line() -> None:
+    shown = Shown(DE, FR).take(row(0, 1.0, group=DE), row(0, 5.0, group=FR), row(1, 2.0, group=DE), row(1, 6.0, group=FR))
+    assert column(shown.finals, "group") == ["DE", "FR", "DE", "FR"]
+    assert column(shown.finals) == [1.0, 5.0, 2.0, 6.0]
+    assert column(shown.finals, "p0") == [None, None, 1.0, 5.0]
+    assert column(shown.finals, "colour")[:2] == [*shown.lines.colours]
+
+
+def test_a_group_that_has_no_final_yet_does_not_make_the_others_be_sent_again() -> None:
+    shown = (
+        Shown(DE, FR)
+        .take(row(0, group=DE), row(0, group=FR, final=False))
+        .take(row(1, group=DE), row(0, 2.0, group=FR, final=False, revision=1))
+    )
+    assert shown.streamed() == [[10_000.0]]
+
+
+def test_what_begins_after_the_pause_is_not_shown_and_comes_when_it_is_over() -> None:
+    shown = Shown().take(row(0), row(1), row(2), until_ms=15_000)
+    assert column(shown.finals) == [1.0, 1.0]
+    assert column(shown.take(row(3)).finals) == [1.0] * 4
+    assert shown.streamed() == [[20_000.0, 30_000.0]]
+
+
+def test_one_session_that_is_paused_does_not_hide_rows_from_another() -> None:
+    shown = Shown().take(row(0), row(1), until_ms=5_000)
+    other = Lines(SHAPE, [TOTAL])
+    other.show(shown.board)
+    assert (column(shown.finals), column(other.finals)) == ([1.0], [1.0, 1.0])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.sampled_from([DE, FR]), st.booleans(), st.integers(0, 3), st.none() | st.floats(-9, 9)),
+        max_size=40,
+    ),
+    st.integers(1, 7),
+)
+def test_what_is_drawn_is_the_same_whether_it_came_at_once_or_bit_by_bit(said: list[Any], bit: int) -> None:
+    rows = [row(window, value, final=final, revision=revision, group=group) for window, group, final, revision, value in said]
+    at_once, by_bits = Shown(DE, FR).take(*rows), Shown(DE, FR)
+    for at in range(0, len(rows), bit):
+        by_bits.take(*rows[at : at + bit])
+    for one, other in ((by_bits.finals, at_once.finals), (by_bits.open, at_once.open)):
+        assert sorted(zip(*(map(str, column(one, name)) for name in one.column_names), strict=True)) == sorted(
+            zip(*(map(str, column(other, name)) for name in one.column_names), strict=True)
+        )
+
+
+def test_where_nothing_changed_nothing_is_sent() -> None:
+    assert Shown().take(row(0), row(1, final=False)).take().sent == []
+
+
+def test_a_line_never_grows_beyond_its_bound() -> None:
+    shown = Shown()
+    for window in range(0, POINTS + 200, 50):
+        shown.take(*(row(window + at) for at in range(50)))
+    assert len(column(shown.finals, "start")) == POINTS
+
+
+def test_the_newest_value_is_the_newest_final_while_there_is_one() -> None:
+    shown = Shown().take(row(0, final=False))
+    assert shown.lines.newest == [row(0, final=False)]
+    shown.take(row(0), row(1, final=False))
+    assert shown.lines.newest == [row(0)]

@@ -1,0 +1,60 @@
+"""The sparklines and tiles of the overview."""
+
+import re
+
+from serve.lines import see
+from serve.overview import WINDOWS, path, tiles
+from serve.series import Board
+from serve.shape import TOTAL, Kpi, Row, Shape
+
+SHAPE = Shape("shop", "10s", 10_000, (Kpi("revenue", "sum", "total", "EUR"),), {})
+
+
+def row(window: int, value: float | None, *, final: bool = True) -> Row:
+    return Row(TOTAL, window * 10_000, (window + 1) * 10_000, 5, 0, final, "data" if final else None, (value,))
+
+
+def drawn(*values: float | None) -> str:
+    return path([row(at, value) for at, value in enumerate(values)], 0, 10_000)
+
+
+def shown(*rows: Row) -> str:
+    board = Board()
+    for each in rows:
+        board.upsert(SHAPE, each, 0)
+    return re.sub(r"<[^>]+>|\s+", " ", tiles(SHAPE, see(board, SHAPE, TOTAL)))
+
+
+def test_a_sparkline_goes_from_the_first_window_to_the_last_and_from_the_lowest_value_to_the_highest() -> None:
+    assert drawn(1.0, 3.0, 2.0) == "M0.0 22.0L50.0 2.0L100.0 12.0"
+
+
+def test_a_sparkline_breaks_where_a_window_is_missing_or_unknown() -> None:
+    assert drawn(1.0, None, 3.0) == "M0.0 22.0M100.0 2.0"
+    assert path([row(0, 1.0), row(2, 3.0)], 0, 10_000) == "M0.0 22.0M100.0 2.0"
+
+
+def test_a_constant_lies_in_the_middle_and_one_without_values_is_not_drawn() -> None:
+    assert drawn(5.0, 5.0) == "M0.0 12.0L100.0 12.0"
+    assert drawn(None, None) == ""
+
+
+def test_a_tile_shows_the_newest_final_value_and_its_change_against_the_window_before() -> None:
+    assert "120 EUR +20.0 %" in re.sub(" +", " ", shown(row(0, 100.0), row(1, 120.0), row(2, 7.0, final=False)))
+
+
+def test_a_tile_says_no_change_where_the_window_before_is_missing() -> None:
+    assert "%" not in shown(row(0, 100.0), row(2, 120.0))
+
+
+def test_while_nothing_is_final_a_tile_shows_what_there_is_so_far() -> None:
+    text = shown(row(0, 7.0, final=False))
+    assert "so far" in text
+    assert "7" in text
+
+
+def test_a_sparkline_is_bounded() -> None:
+    board = Board()
+    for at in range(3 * WINDOWS):
+        board.upsert(SHAPE, row(at, float(at)), 0)
+    assert len(re.findall("[ML]", tiles(SHAPE, see(board, SHAPE, TOTAL)).split(' d="')[1])) == WINDOWS
