@@ -82,19 +82,34 @@ class Tab:
         self.page.wait_for_function("window.Bokeh?.documents?.[0]?.roots().length > 0")
         return self
 
-    def column(self, source: str, name: str = "y0") -> list[float | None]:
-        """A column of a data source that is drawn now; empty without such a source; None is a gap."""
-        code = """([source, name]) => { const root = (name) => Bokeh.documents[0].get_model_by_name(name).children
-            const plots = [...root("overview"), ...root("charts")].flatMap((card) => card.children ?? [])
-            const found = plots.flatMap((plot) => plot.renderers ?? []).find((it) => it.data_source.name == source)
-            return found ? Array.from(found.data_source.get_column(name), (value) => Number.isNaN(value) ? null : value) : [] }"""
-        return list(self.page.evaluate(code, [source, name]))
+    def column(self, lines: str, name: str = "y0", window: str = "") -> list[Any]:
+        """A column of what is drawn now of a group: `lines` is "finals total" or "open DE". None is NaN; empty where there is none."""
+        kind, group = lines.split(" ", 1)
+        code = """([kind, group, window, name]) => {
+            const plots = Bokeh.documents[0].get_model_by_name("charts").children.flatMap((card) => card.children ?? [])
+            const named = (it) => window ? it.name == `${kind} ${window}` : it.name?.startsWith(`${kind} `)
+            const source = plots.flatMap((plot) => plot.renderers ?? []).map((it) => it.data_source).find(named)
+            if (!source) return []
+            const groups = Array.from(source.get_column("group")), values = Array.from(source.get_column(name))
+            return values.filter((_, at) => groups[at] == group).map((value) => Number.isNaN(value) ? null : value) }"""
+        return list(self.page.evaluate(code, [kind, group, window, name]))
 
     def charts(self) -> list[str]:
-        """The names of the charts shown."""
+        """The charts shown: "revenue 10s"."""
         code = """() => Bokeh.documents[0].get_model_by_name("charts").children
-            .flatMap((card) => card.children ?? []).map((part) => part.name).filter((name) => name)"""
-        return list(self.page.evaluate(code))
+            .flatMap((card) => card.children ?? []).map((part) => part.name).filter((name) => name?.startsWith("chart "))"""
+        return [name.removeprefix("chart ") for name in self.page.evaluate(code)]
+
+    def marked(self, chart: str, mark: str) -> list[int]:
+        """Which rows of the finals a mark is drawn at: "gaps", "unknown", "idle"."""
+        code = """([chart, mark]) => Array.from(Bokeh.documents[0].get_model_by_name(`chart ${chart}`).renderers
+            .find((it) => it.name == mark).view.indices.ones())"""
+        return list(self.page.evaluate(code, [chart, mark]))
+
+    def tile(self, topic: str, kpi: str) -> str:
+        """The words of an overview tile."""
+        card = self.page.locator(".topic", has=self.page.get_by_role("link", name=topic, exact=True))
+        return " ".join(card.get_by_role("listitem").filter(has=self.page.get_by_text(kpi, exact=True)).inner_text().split())
 
     def value(self, label: str) -> str:
         """What a list is set to."""

@@ -40,14 +40,19 @@ class Topics:
         self.next += windows
         self._window(self.next, final=False)
 
+    def values(self, topic: KpiTopic, number: int, share: float) -> dict[str, float]:
+        """What is written of a window and a group with that share."""
+        wave = 1 + 0.3 * math.sin(number / 14 + len(topic.source)) + 0.05 * math.sin(number + share * 9)
+        values: dict[str, float] = dict.fromkeys(topic.kpis, 40 * wave * share)
+        if "orders" in topic.kpis:
+            values |= {"orders": int(40 * wave * share), "revenue": 3500 * wave * share, "basket": 80 + 9 * wave}
+        return values
+
     def _window(self, number: int, *, final: bool) -> None:
         for topic in self.topics:
             groups = [({}, 1.0), *(({"country": name}, share) for name, share in COUNTRIES.items() if topic.groups)]
             for group, share in groups:
-                wave = 1 + 0.3 * math.sin(number / 14 + len(topic.source)) + 0.05 * math.sin(number + share * 9)
-                values: dict[str, object] = dict.fromkeys(topic.kpis, 40 * wave * share)
-                if "orders" in topic.kpis:
-                    values |= {"orders": int(40 * wave * share), "revenue": 3500 * wave * share, "basket": 80 + 9 * wave}
                 closed = {"closed_by": "data" if final else None, "revision": 9 if final else 3}
+                values = self.values(topic, number, share)
                 topic.send(NOW_MS + number * SIZE_MS, values, group, final=final, events=int(900 * share), **closed)
             topic.flush()

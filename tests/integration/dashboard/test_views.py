@@ -1,0 +1,184 @@
+"""What a person can do with the page: choose, search, pause, look into tables and messages, save, and change the theme."""
+
+import csv
+import re
+import time
+
+import pytest
+
+from infra.embedded import Cluster
+from tests.integration.kpi_rows import KpiTopic, set_aside
+from tests.integration.pages import Tab, until
+from tests.integration.three_topics import NOW_MS, PAST, SIZE_MS, SOURCES, Topics
+
+BY_CHANNEL = ({"type": "map", "values": "long"}, {"aggregate": "count by symbol", "of": "channel"})
+
+
+def latency(q: float) -> tuple[str, dict[str, object]]:
+    return ("double", {"aggregate": "quantile", "of": "latency_ms", "unit": "ms", "q": q, "family": "latency"})
+
+
+@pytest.fixture(scope="module")
+def kinds(topics: Topics, cluster: Cluster) -> list[KpiTopic]:
+    """A topic with KPIs that are no plain numbers, in two window sizes."""
+    kpis = {"low": latency(0.05), "mid": latency(0.5), "high": latency(0.95), "channels": BY_CHANNEL}
+    made = [
+        KpiTopic(cluster.bootstrap, topics.topics[0].registry, "kinds", label, ms, kpis) for label, ms in (("10s", 10_000), ("1m", 60_000))
+    ]  # type: ignore[arg-type] # a number is JSON too
+    for topic in made:
+        for at in range(5):
+            values = {"low": 1.0 + at, "mid": 5.0 + at, "high": 9.0 + at, "channels": {"web": 9 + at, "app": 3, "<b>": 1}}
+            topic.send(at * topic.size_ms, values)
+        topic.flush()
+    return made
+
+
+def test_window_sizes_stand_side_by_side_or_one_is_chosen(tab: Tab, kinds: list[KpiTopic]) -> None:
+    tab.open(f"?topic={kinds[0].source}&window=all&kpi=channels")
+    until(30, lambda: tab.charts() == ["channels 10s", "channels 1m"])
+    tab.choose("Window", "1m")
+    until(15, lambda: tab.charts() == ["channels 1m"])
+    assert "window=1m" in tab.page.url
+
+
+def test_quantiles_are_one_chart_with_the_median_as_its_line_and_a_band_around_it(tab: Tab, kinds: list[KpiTopic]) -> None:
+    tab.open(f"?topic={kinds[0].source}&window=10s")
+    until(30, lambda: tab.charts() == ["mid 10s", "channels 10s"])
+    code = """() => Bokeh.documents[0].get_model_by_name("chart mid 10s").renderers.find((it) => it.name == "band").glyph"""
+    assert tab.page.evaluate(f"[({code})().bottom.field, ({code})().top.field]") == ["y0", "y2"]
+    assert (tab.column("finals total", "y0"), tab.column("finals total", "y2")) == (
+        [1.0, 2.0, 3.0, 4.0, 5.0],
+        [9.0, 10.0, 11.0, 12.0, 13.0],
+    )
+    assert tab.page.get_by_role("heading", name="latency").is_visible()
+
+
+def test_counts_by_value_are_bars_with_the_largest_on_top(tab: Tab, kinds: list[KpiTopic]) -> None:
+    tab.open(f"?topic={kinds[0].source}&window=10s&kpi=channels")
+    until(30, lambda: tab.charts() == ["channels 10s"])
+    code = """() => Bokeh.documents[0].get_model_by_name("chart channels 10s").renderers[0].data_source.data"""
+    until(15, lambda: tab.page.evaluate(code) == {"value": ["<b>", "app", "web"], "number": [1, 3, 13]})  # drawn from below
+
+
+def test_the_groups_with_the_largest_values_come_first_and_others_are_found_and_ticked(tab: Tab) -> None:
+    tab.open("?topic=shop.orders&by=country&kpi=revenue")
+    groups = tab.page.get_by_role("group", name="Groups")
+    until(30, lambda: groups.get_by_role("checkbox", checked=True).count() == 4)
+    assert [text.strip() for text in groups.locator("label").all_inner_texts()] == ["DE", "FR", "IT", "none"]
+    groups.get_by_label("DE").uncheck()
+    until(15, lambda: tab.column("finals FR") and not tab.column("finals DE"))
+    assert tab.page.url.endswith("by=country&group=FR&group=IT&group=%21")
+    tab.page.get_by_placeholder("search").fill("d")
+    until(15, lambda: "DE" in [text.strip() for text in groups.locator("label").all_inner_texts()])
+    groups.get_by_label("DE").check()
+    until(15, lambda: tab.column("finals DE"))
+
+
+def test_a_group_among_ten_thousand_is_found_by_a_part_of_its_name(tab: Tab, topics: Topics, cluster: Cluster) -> None:
+    rows = KpiTopic(cluster.bootstrap, topics.topics[0].registry, "crowd", "10s", SIZE_MS, SOURCES["sensors.readings"], ("sensor",))
+    for number in range(10_000):
+        rows.send(NOW_MS, {"temperature": float(number)}, {"sensor": f"sensor-{number:05d}"}, events=1)
+    rows.flush()
+    tab.open("?topic=crowd&by=sensor")
+    until(60, lambda: tab.page.get_by_label(re.compile("Groups: 10,000")).count())  # the feed has them all
+    started = time.monotonic()
+    tab.open("?topic=crowd&by=sensor")
+    until(30, lambda: tab.column("finals sensor-09999"))
+    print(f"a topic with 10,000 groups: drawn after {time.monotonic() - started:.2f} s")
+    tab.page.get_by_placeholder("search").press_sequentially("-0471")
+    labels = tab.page.get_by_role("group", name="Groups")
+    labels.get_by_label("sensor-04711").check()
+    until(15, lambda: tab.column("finals sensor-04711") == [4711.0])
+
+
+def test_a_paused_page_stands_still_counts_what_waits_and_goes_on(tab: Tab, topics: Topics) -> None:
+    tab.open("?topic=sensors.readings")
+    until(30, lambda: len(tab.column("finals total")) == PAST + topics.next)
+    tab.page.get_by_role("button", name="Pause").click()
+    tab.page.wait_for_url("**&until=*")
+    before = tab.column("finals total")
+    topics.write(3)
+    tab.page.get_by_role("button", name="Resume (4 rows waiting)").wait_for()  # three finals and one provisional row
+    assert tab.column("finals total") == before
+    tab.page.get_by_role("button", name="Resume").click()
+    until(15, lambda: len(tab.column("finals total")) == len(before) + 3)
+    assert "until" not in tab.page.url
+
+
+def test_a_page_that_was_paused_opens_at_the_same_moment(tab: Tab, topics: Topics) -> None:
+    tab.open(f"?topic=sensors.readings&until={NOW_MS - 3 * SIZE_MS}")
+    until(30, lambda: tab.column("finals total", "start")[-1:] == [NOW_MS - 4 * SIZE_MS])
+    tab.page.get_by_role("button", name="Resume").click()
+    until(15, lambda: len(tab.column("finals total")) == PAST + topics.next)
+
+
+def test_the_range_of_time_is_chosen_and_stays_in_the_address(tab: Tab) -> None:
+    tab.open("?topic=sensors.readings&last=5m")
+    until(30, tab.charts)
+    code = (
+        """() => { const {x_range} = Bokeh.documents[0].get_model_by_name("chart temperature 10s"); return x_range.end - x_range.start }"""
+    )
+    until(15, lambda: tab.page.evaluate(code) == pytest.approx(300_000, rel=0.05))
+    tab.choose("Time range", "15m")
+    until(15, lambda: tab.page.evaluate(code) > 600_000)
+    assert "last=15m" in tab.page.url
+
+
+def test_the_table_behind_a_chart_has_its_rows_and_stays_open_in_the_address(tab: Tab, topics: Topics) -> None:
+    tab.open("?topic=shop.orders&kpi=orders")
+    tab.page.get_by_role("button", name="Show table of orders").click()
+    newest = tab.page.get_by_role("table").get_by_role("row").nth(2)  # behind the head and the provisional one
+    until(15, lambda: newest.count())
+    value = topics.values(topics.topics[0], topics.next - 1, 1.0)["orders"]
+    until(15, lambda: re.search(rf"total\s+{value}\s+900\s+9\s+final$", newest.inner_text()))
+    tab.page.wait_for_url("**&table=orders")
+    tab.open("?topic=shop.orders&kpi=orders&table=orders")
+    tab.page.get_by_role("table", name="orders, 10s").wait_for()
+
+
+def test_what_is_seen_is_saved_as_csv(tab: Tab, topics: Topics) -> None:
+    tab.open("?topic=shop.orders&by=country&group=DE&last=5m")
+    until(30, lambda: tab.column("finals DE"))
+    with tab.page.expect_download() as saved:
+        tab.page.get_by_role("button", name="CSV").click()
+    assert saved.value.suggested_filename == "shop.orders.10s.csv"
+    rows = [*csv.DictReader(saved.value.path().open(newline=""))]
+    assert {row["country"] for row in rows} == {"DE"}
+    finals = [row for row in rows if row["final"] == "true"]
+    assert [float(row["revenue"]) for row in finals] == [
+        topics.values(topics.topics[0], topics.next - back, 0.4)["revenue"] for back in range(len(finals), 0, -1)
+    ]
+    assert len(finals) == 30
+
+
+def test_the_newest_messages_set_aside_are_shown_with_their_bytes_and_newer_ones_on_request(
+    tab: Tab, topics: Topics, cluster: Cluster
+) -> None:
+    tab.open("?topic=shop.orders")
+    tab.page.get_by_role("button", name="Late 12 · dead letters 3").click()
+    region = tab.page.get_by_role("region", name="Messages of shop.orders that were set aside")
+    region.get_by_text("6f 72 69 67 69 6e 61 6c").first.wait_for()  # "original"
+    assert region.get_by_role("listitem").count() == 15
+    set_aside(cluster.bootstrap, "kpi.dead-letters", "shop.orders", "schema", 1)
+    tab.page.get_by_role("button", name="Show the newest (1 more)").click()
+    until(15, lambda: region.get_by_role("listitem").count() == 16)
+    assert "asides=1" in tab.page.url
+    assert topics.next > 0
+
+
+def test_the_theme_is_light_or_dark_as_chosen_or_as_the_system_says(tab: Tab) -> None:
+    def paper() -> str:
+        return str(tab.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    tab.open("?topic=shop.orders")
+    light = paper()
+    tab.page.emulate_media(color_scheme="dark")
+    dark = paper()
+    assert light != dark
+    until(30, lambda: tab.value("Theme") == "")
+    tab.choose("Theme", "light")
+    until(15, lambda: paper() == light)
+    tab.page.wait_for_url("**&theme=light")
+    tab.open("?topic=shop.orders&theme=dark")
+    tab.page.emulate_media(color_scheme="light")
+    assert paper() == dark
