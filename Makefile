@@ -83,7 +83,7 @@ lock: $(stamp) ## make every lock anew: what the project, its images and their j
 	@for home in infra/embedded infra/images/kafka infra/images/zookeeper; do (cd $$home && $(CURDIR)/$(bin)/jgo --resolver python lock) || exit; done
 
 clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
-	@rm -rf .venv .demo .chaos .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .demo .chaos .load .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(stamp):
 	@for python in python3 python3.12 python3.11 ""; do \

@@ -191,6 +191,7 @@ def texts() -> Iterator[tuple[Path, str]]:
         ".git",
         ".venv",
         ".chaos",
+        ".load",
         ".cluster",
         ".demo",
         ".kpi",

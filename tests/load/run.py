@@ -1,0 +1,262 @@
+"""One run: a real broker, rows each second, a real server, visitors in a process of their own. In: how many, how long. Out: figures."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from infra import embedded
+from infra.embedded import Cluster
+from infra.embedded.child import Child, free_port
+from tests.load.flow import Flow
+from tests.load.measure import between, buckets, quantile, slope, value
+from tests.load.rows import Rows
+from tests.load.visitors import OPENING
+
+ROOT = Path(__file__).parents[2]
+LOGS = ROOT / ".load"
+MIB = 2**20
+SAMPLE_S = 1.0
+SETTLE_S = 15.0  # until Bokeh has forgotten sessions that were left: UNUSED_MS and CHECK_MS of serve/site.py, and a moment
+FRAMES = "dashboard_frame_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many pages, how long they are held, and how long one leaves and another comes every `churn_s`."""
+
+    sessions: int
+    hold_s: float
+    churning_s: float
+    churn_s: float
+    flow_rate: int = 0  # events a second through a real flow beside it; 0: none
+    profile: bool = False
+
+
+SHORT = Plan(sessions=40, hold_s=10, churning_s=0, churn_s=1)
+
+
+@dataclass
+class Report:
+    """What was measured. Frames: a page brought up to date, at the server. Gaps: between what arrives at a visitor."""
+
+    mib_a_session: float = 0.0
+    mib_an_hour: float = 0.0
+    frame_p50_ms: float = 0.0
+    frame_p95_ms: float = 0.0
+    frame_p99_ms: float = 0.0
+    frames_a_second: float = 0.0  # of one page; 4 is all
+    cores: float = 0.0
+    cpu_ms_a_frame: float = 0.0  # the whole server's, sending included
+    kib_a_second: float = 0.0  # to one page
+    gap_p50_ms: float = 0.0
+    gap_p95_ms: float = 0.0
+    load_p50_ms: float = 0.0
+    load_p95_ms: float = 0.0
+    beyond: int = 0  # HTTP status of a page beyond the cap
+    beyond_text: str = ""
+    lag_s: float = 0.0  # of the flow, the longest
+    failed: list[str] = field(default_factory=list)
+
+    def misses(self) -> list[str]:
+        """What was promised and does not hold."""
+        wanted = {
+            "MiB a session": (self.mib_a_session, 5.0),
+            "p95 of a frame, ms": (self.frame_p95_ms, 250.0),
+            "lag of the flow, s": (self.lag_s, 2.0),
+        }
+        missed = [f"{name}: got {got:.2f}, want at most {most:g}" for name, (got, most) in wanted.items() if got > most]
+        if self.beyond != 503 or "All places are taken" not in self.beyond_text:
+            missed.append(f"a page beyond the cap: got HTTP {self.beyond}, want 503 and the sign")
+        return missed + [f"a visitor: {words}" for words in self.failed]
+
+
+class Server:
+    """`python -m serve` on free ports, and how it is."""
+
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        port = free_port()
+        environ = {**cluster.environ, "DASHBOARD_PORT": str(port), "DASHBOARD_SESSIONS": str(plan.sessions), "PYTHONPATH": str(ROOT)}
+        self.root = f"http://127.0.0.1:{port}"
+        self.child = Child(
+            "dashboard",
+            [sys.executable, "-m", *(["tests.load.profiled", str(LOGS / "profile")] if plan.profile else ["serve"])],
+            LOGS / "dashboard.log",
+            environ,
+        )
+        self._process = psutil.Process(self.child.pid)
+        self.child.wait_until(self._reads, 120)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body."""
+        try:
+            with urllib.request.urlopen(self.root + path, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def mib(self) -> float:
+        """Its resident memory."""
+        return self._process.memory_info().rss / MIB
+
+    def cpu_s(self) -> float:
+        """What it has computed so far."""
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def metrics(self) -> str:
+        """Its metrics page."""
+        return self.get("/metrics")[1]
+
+    def _reads(self) -> bool:
+        try:
+            status, text = self.get("/healthz")
+        except OSError:
+            return False
+        return status == 200 and json.loads(text)["topics"] >= 9
+
+
+class Visitors:
+    """The process of the visitors."""
+
+    def __init__(self, address: str, plan: Plan) -> None:
+        command = [sys.executable, "-m", "tests.load.visitors", address, str(plan.sessions), str(plan.churn_s)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, order: str) -> dict[str, object]:
+        """What they tell when they have done it."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, object] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def end(self) -> None:
+        """All leave."""
+        self._process.communicate(timeout=20)
+
+
+@contextmanager
+def visitors(address: str, plan: Plan) -> Iterator[Visitors]:
+    """Visitors that are gone afterwards."""
+    started = Visitors(address, plan)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def run(plan: Plan, say: Callable[[str], None], home: Path | None = None) -> Report:
+    """The whole run."""
+    with embedded.cluster(home=home) as cluster, Rows(cluster.bootstrap, cluster.registry_url) as rows:
+        say(f"{len(rows.topics)} KPI topics are written to each second")
+        server = Server(cluster, plan)
+        flow = Flow(cluster, plan.flow_rate, LOGS) if plan.flow_rate else None
+        play = Play(plan, server, flow, say)
+        try:
+            play.warm_up()
+            with visitors(f"{server.root}/dashboard", plan) as crowd:
+                play.open(crowd)
+                play.hold(crowd)
+                if plan.churning_s:
+                    play.churn(crowd)
+        finally:
+            if flow:
+                play.report.lag_s = flow.stop()
+            server.child.stop(20)
+    return play.report
+
+
+class Play:
+    """The acts of a run, and the report that they fill."""
+
+    def __init__(self, plan: Plan, server: Server, flow: Flow | None, say: Callable[[str], None]) -> None:
+        self.report = Report()
+        self._plan, self._server, self._flow, self._say = plan, server, flow, say
+        self._empty = 0.0
+
+    def warm_up(self) -> None:
+        """One page, made and forgotten: imports and caches are not the memory of a session."""
+        with visitors(f"{self._server.root}/dashboard", Plan(1, 0, 0, 1)) as one:
+            one("open")
+            time.sleep(3)
+        time.sleep(SETTLE_S)
+        self._empty = self._server.mib()
+        self._say(f"the server reads them; {self._empty:.0f} MiB without a page")
+
+    def open(self, crowd: Visitors) -> None:
+        """All pages, one more, and the memory that they take."""
+        report, started, cpu_s = self.report, time.monotonic(), self._server.cpu_s()
+        told = self._told(crowd, "open")
+        took, cpu_s = time.monotonic() - started, self._server.cpu_s() - cpu_s
+        report.load_p50_ms, report.load_p95_ms = number(told, "load_p50_ms"), number(told, "load_p95_ms")
+        self._say(
+            f"{told['pages']} pages open after {took:.1f} s, {OPENING} at a time; load p50 {report.load_p50_ms:.0f}, "
+            f"p95 {report.load_p95_ms:.0f} ms; {1000 * cpu_s / self._plan.sessions:.0f} ms of CPU a page"
+        )
+        report.beyond, report.beyond_text = self._server.get("/dashboard")
+        time.sleep(3)
+        report.mib_a_session = (self._server.mib() - self._empty) / self._plan.sessions
+        self._say(f"one more: HTTP {report.beyond}; {self._server.mib():.0f} MiB, {report.mib_a_session:.2f} MiB a session")
+        crowd("figures")
+
+    def hold(self, crowd: Visitors) -> None:
+        """Nobody comes or goes: the frames."""
+        report, server, sessions = self.report, self._server, self._plan.sessions
+        before, cpu_s, started = server.metrics(), server.cpu_s(), time.monotonic()
+        while time.monotonic() - started < self._plan.hold_s:
+            time.sleep(SAMPLE_S)
+            if self._flow:
+                self._flow.look()
+        took, after = time.monotonic() - started, server.metrics()
+        cpu_s = server.cpu_s() - cpu_s
+        seen = between(buckets(before, FRAMES), buckets(after, FRAMES))
+        report.frame_p50_ms, report.frame_p95_ms, report.frame_p99_ms = (1000 * quantile(seen, share) for share in (0.5, 0.95, 0.99))
+        frames = value(after, f"{FRAMES}_count") - value(before, f"{FRAMES}_count")
+        report.cores, report.frames_a_second, report.cpu_ms_a_frame = cpu_s / took, frames / took / sessions, 1000 * cpu_s / max(frames, 1)
+        told = self._told(crowd, "figures")
+        report.gap_p50_ms, report.gap_p95_ms = number(told, "gap_p50_ms"), number(told, "gap_p95_ms")
+        report.kib_a_second = number(told, "bytes") / took / sessions / 1024
+        self._say(
+            f"held for {took:.0f} s: frame p50 {report.frame_p50_ms:.1f}, p95 {report.frame_p95_ms:.1f}, p99 {report.frame_p99_ms:.1f} ms, "
+            f"{report.frames_a_second:.2f} a second and page; {report.cores:.2f} cores, {report.cpu_ms_a_frame:.1f} ms of CPU a frame; "
+            f"{report.kib_a_second:.1f} KiB/s a page; gaps p50 {report.gap_p50_ms:.0f}, p95 {report.gap_p95_ms:.0f} ms"
+        )
+
+    def churn(self, crowd: Visitors) -> None:
+        """Pages leave and come: the memory stays."""
+        crowd("churn")
+        samples, started, length_s = [], time.monotonic(), self._plan.churning_s
+        while (at := time.monotonic() - started) < length_s:
+            time.sleep(SAMPLE_S)
+            if at > min(SETTLE_S, length_s / 3):  # until then, sessions that Bokeh still remembers are added
+                samples.append((at / 3600, self._server.mib()))
+        told = self._told(crowd, "hold")
+        self.report.mib_an_hour = slope(samples)
+        self._say(
+            f"churned for {length_s:.0f} s, one every {self._plan.churn_s:g} s: {samples[0][1]:.0f} to {samples[-1][1]:.0f} MiB, "
+            f"{self.report.mib_an_hour:+.0f} MiB/h; {told['refused']} refused, load p95 {told['load_p95_ms']} ms, {told['pages']} pages"
+        )
+
+    def _told(self, crowd: Visitors, order: str) -> dict[str, object]:
+        told = crowd(order)
+        failed = told["failed"]
+        assert isinstance(failed, list)
+        self.report.failed += failed
+        return told
+
+
+def number(told: dict[str, object], name: str) -> float:
+    """A figure of the visitors."""
+    found = told[name]
+    assert isinstance(found, int | float)
+    return float(found)
