@@ -11,7 +11,7 @@ from bokeh.models.widgets import Div, Toggle
 from serve import listings, words
 from serve.charts import Bars, Together, chart
 from serve.lines import Lines
-from serve.shape import Kpi, Row, Shape
+from serve.shape import Kpi
 
 
 def families(kpis: Sequence[Kpi]) -> list[tuple[Kpi, ...]]:
@@ -86,8 +86,3 @@ def cards(
 
 def _tell(told: Callable[[str, bool], None], kpi: str, _attr: str, _old: object, new: object) -> None:
     told(kpi, bool(new))
-
-
-def rows_of(lines: Sequence[Lines], since_ms: int) -> list[tuple[Shape, Row]]:
-    """The rows that are drawn, from `since_ms` on."""
-    return [(each.shape, row) for each in lines for row in each.rows() if row.start_ms >= since_ms]

@@ -12,26 +12,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from serve.selection import View
+from serve.selection import RANGES, View, Wish, groups_shown
 from serve.series import Board
-from serve.shape import TOTAL, Group, Row, Shape
+from serve.shape import Kpi, Row, Shape
 
-TOP = 5  # groups of a page on which none is chosen
 PART = 250  # rows of a part: under 10 ms to write
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Line = tuple[Shape, Row]
 
 
-def lines(view: View, board: Board) -> list[Line]:
-    """The rows a page shows of this view, group by group, oldest first, with the chosen KPIs alone."""
-    topic, window = view.shape.topic, view.shape.window
-    chosen = [Group(view.by, values) for values in view.groups]
-    groups = chosen or (board.top(topic, window, view.by, TOP) if view.by else [TOTAL])
-    shape = replace(view.shape, kpis=view.kpis)
-    places = [view.shape.kpis.index(kpi) for kpi in view.kpis]
-    points = [point for group in groups for point in board.points(topic, window, group)[1]]
-    return [(shape, point.row._replace(values=tuple(point.row.values[at] for at in places))) for point in points]
+def known(view: View, board: Board) -> list[Line]:
+    """The rows that the board has of this view, by window size and group, oldest first."""
+    groups = groups_shown(view, board)
+    return [(shape, point.row) for shape in view.shapes for group in groups for point in board.points(shape.topic, shape.window, group)[1]]
+
+
+def chosen(lines: Sequence[Line], view: View, wish: Wish) -> list[Line]:
+    """Of these rows what a page shows: those in the chosen range of time, with the chosen KPIs alone."""
+    lines = [(shape, row) for shape, row in lines if not wish.until_ms or row.start_ms < wish.until_ms]
+    newest_ms = max((row.start_ms for _, row in lines), default=0)
+    since_ms = newest_ms - RANGES[wish.last] if wish.last else 0
+    cuts = {id(shape): _cut(shape, view.kpis) for shape, _ in lines}
+    return [
+        (cut, row._replace(values=tuple(row.values[at] for at in places)))
+        for shape, row in lines
+        if row.start_ms >= since_ms
+        for cut, places in (cuts[id(shape)],)
+    ]
+
+
+def _cut(shape: Shape, kpis: Sequence[Kpi]) -> tuple[Shape, list[int]]:
+    kept = [kpi for kpi in kpis if kpi in shape.kpis]
+    return replace(shape, kpis=tuple(kept)), [shape.kpis.index(kpi) for kpi in kept]
 
 
 def csv_text(lines: Iterable[Line]) -> str:
@@ -57,7 +70,7 @@ def file_name(view: View) -> str:
     >>> safe("shop.orders"), safe('../a"; x=<b>')
     ('shop.orders', 'a_x_b')
     """
-    return f"{safe(view.shape.topic)}.{safe(view.shape.window)}.csv"
+    return f"{safe(view.shape.topic)}.{safe(view.window)}.csv"
 
 
 def safe(text: str) -> str:

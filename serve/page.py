@@ -17,18 +17,17 @@ from bokeh.models import Column, InlineStyleSheet
 from bokeh.models.widgets import Button, Div
 
 from serve import listings, metrics, words
-from serve.cards import Card, cards, rows_of
+from serve.cards import Card, cards
 from serve.controls import Controls
-from serve.export import csv_text
+from serve.export import chosen, csv_text, file_name
 from serve.feed import Feed
 from serve.lines import Lines
 from serve.overview import Overview
-from serve.selection import RANGES, View, Wish, read_wish, resolve
+from serve.selection import RANGES, TOP, View, Wish, groups_shown, read_wish, resolve
 from serve.shape import Group
 
 TICK_MS = 250
 SAY_TICKS = 4  # ages are said anew this seldom: a second is as fine as anybody reads them
-TOP = 5  # groups shown when none is chosen
 MORE_TICKS = 20  # while fewer groups than that are known, further ones are looked for this seldom
 
 
@@ -142,10 +141,7 @@ class Page:
             self._list_asides()
 
     def _draw(self, view: View) -> None:
-        shape = view.shape
-        at = shape.kpis.index(view.kpis[0]) if view.kpis and view.kpis[0] in shape.kpis else None
-        chosen = [Group(view.by, values) for values in view.groups]
-        self._groups = chosen or (self._board.top(shape.topic, shape.window, view.by, TOP, at) if view.by else [Group()])
+        self._groups = groups_shown(view, self._board)
         self._lines = [Lines(each, self._groups) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
@@ -185,11 +181,10 @@ class Page:
         self._asides.text = listings.asides(topic, self._board.asides(topic), words.reasons(late, dead, self._clock()))
 
     def _save(self) -> None:
+        """Let the browser save what is seen: also of a paused page, which does not see what the board has now."""
         if self._view:
-            span_ms = RANGES.get(self._wish.last)
-            newest_ms = max((row.start_ms for lines in self._lines for row in lines.rows()), default=0)
-            rows = rows_of(self._lines, newest_ms - span_ms if span_ms else 0)
-            self._controls.save(f"{self._view.shape.topic}.{self._view.window}.csv", csv_text(rows))
+            rows = [(lines.shape, row) for lines in self._lines for row in lines.rows()]
+            self._controls.save(file_name(self._view), csv_text(chosen(rows, self._view, self._wish)))
 
     def _say(self) -> None:
         """All words that change, sent only if they did."""

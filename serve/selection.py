@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlencode
 
-from serve.series import Catalog
-from serve.shape import Kpi, Shape
+from serve.series import Board, Catalog
+from serve.shape import TOTAL, Group, Kpi, Shape
 
 GROUP = 10_000  # characters of a group in a URL: three values of 1 KiB, quoted
+TOP = 5  # groups shown where none is chosen
 LINES = 8  # groups in one chart: as many as there are colours that can be told apart
 NONE, EMPTY = "!", "*"  # a null and an empty group value in a URL, where quoting leaves neither bare
 ALL = "all"  # as a window: every size, side by side
@@ -123,3 +124,12 @@ def resolve(wish: Wish, catalog: Catalog) -> View | None:
     kpis = tuple(kpi for name, kpi in known.items() if name in wish.kpis)
     by = wish.by if wish.by in sets else sets[0]
     return View(shapes, tuple(offers), kpis or tuple(known.values()), sets, by, wish.groups if by == wish.by else ())
+
+
+def groups_shown(view: View, board: Board) -> list[Group]:
+    """The groups of a view: those chosen, else those with the largest newest values of its first KPI."""
+    shape = view.shape
+    if view.groups:
+        return [Group(view.by, values) for values in view.groups]
+    at = shape.kpis.index(view.kpis[0]) if view.kpis and view.kpis[0] in shape.kpis else None
+    return board.top(shape.topic, shape.window, view.by, TOP, at) if view.by else [TOTAL]

@@ -25,7 +25,7 @@ from tornado.ioloop import IOLoop
 from tornado.web import OutputTransform, RequestHandler
 
 from serve import door, feed, metrics
-from serve.export import csv_parts, file_name, lines
+from serve.export import chosen, csv_parts, file_name, known
 from serve.selection import read_wish, resolve
 from serve.settings import Settings
 
@@ -104,7 +104,7 @@ class Export(RequestHandler):
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="{file_name(view)}"')
         self.set_header("Cache-Control", "no-store")
-        for part in csv_parts(lines(view, board)):
+        for part in csv_parts(chosen(known(view, board), view, wish)):
             self.write(part)
             await self.flush()
             await asyncio.sleep(0)

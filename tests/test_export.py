@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serve.export import PART, csv_parts, csv_text, file_name, lines
-from serve.selection import Wish, resolve
+from serve.export import PART, chosen, csv_parts, csv_text, file_name, known
+from serve.selection import ALL, Wish, resolve
 from serve.series import Board
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
 
@@ -103,7 +103,7 @@ def board() -> Board:
     for number in range(3):
         for country, events in ((None, 1), *((f"c{at}", 10 + at) for at in range(7))):
             group = Group(("country",), (country,))
-            filled.upsert(SHAPE, ROW._replace(group=group, start_ms=number, events=events), 0)
+            filled.upsert(SHAPE, ROW._replace(group=group, start_ms=number, values=(float(events), None)), 0)
         filled.upsert(SHAPE, ROW._replace(start_ms=number, values=(float(number), float(number))), 0)
     return filled
 
@@ -111,7 +111,7 @@ def board() -> Board:
 def exported(board: Board, wish: Wish) -> list[dict[str, str]]:
     view = resolve(wish, board.catalog)
     assert view
-    return read(csv_text(lines(view, board)))
+    return read(csv_text(chosen(known(view, board), view, wish)))
 
 
 def test_without_a_choice_the_rows_are_those_of_the_total(board: Board) -> None:
@@ -126,7 +126,7 @@ def test_the_rows_are_those_of_the_chosen_groups_and_kpis(board: Board) -> None:
     assert "revenue" not in rows[0]
 
 
-def test_where_no_group_is_chosen_the_rows_are_those_of_the_groups_with_the_most_events(board: Board) -> None:
+def test_where_no_group_is_chosen_the_rows_are_those_of_the_groups_with_the_largest_values(board: Board) -> None:
     rows = exported(board, Wish("shop.orders", by=("country",)))
     assert list(dict.fromkeys(row["country"] for row in rows)) == ["c6", "c5", "c4", "c3", "c2"]
 
@@ -135,4 +135,20 @@ def test_the_name_of_the_file_holds_nothing_that_a_header_or_a_disk_would_misrea
     view = resolve(Wish("shop.orders"), board.catalog)
     assert view
     assert file_name(view) == "shop.orders.10s.csv"
-    assert file_name(replace(view, shape=replace(SHAPE, topic='../"\r\nX: y;<é'))) == "X_y.10s.csv"
+    assert file_name(replace(view, shapes=(replace(SHAPE, topic='../"\r\nX: y;<é'),))) == "X_y.10s.csv"
+
+
+def test_rows_outside_of_the_chosen_time_are_left_out() -> None:
+    board = Board()
+    for number in range(100):
+        board.upsert(SHAPE, ROW._replace(start_ms=number * 10_000, end_ms=(number + 1) * 10_000), 0)
+    assert len(exported(board, Wish(last="5m"))) == 31
+    assert [row["window_start"][11:19] for row in exported(board, Wish(until_ms=15_000))] == ["00:00:00", "00:00:10"]
+    assert len(exported(board, Wish(last="5m", until_ms=900_000))) == 31
+
+
+def test_all_window_sizes_are_in_one_file() -> None:
+    board = Board()
+    for shape in (SHAPE, replace(SHAPE, window="1m", size_ms=60_000)):
+        board.upsert(shape, ROW, 0)
+    assert [row["window"] for row in exported(board, Wish(window=ALL))] == ["10s", "1m"]

@@ -17,7 +17,6 @@ from playwright.sync_api import Browser
 from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
-from tests.integration.browser import chromium
 from tests.integration.pages import ROOT, Tab, address_at, server, until
 from tests.integration.running import Gate, records
 from tests.integration.three_topics import PAST, SOURCES, Topics
@@ -31,25 +30,6 @@ LOST = "The connection is lost; trying again."
 EXPECTED = r"Failed to load resource: (net::ERR_\w+|the server responded with a status of 502 .*)"  # what the browser says of an attempt
 
 Window = tuple[float, bool, tuple[float | None, ...]]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with embedded.cluster(home=tmp_path_factory.mktemp("alive")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def topics(cluster: Cluster) -> Topics:
-    made = Topics(cluster)
-    made.write(PAST)
-    return made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @contextmanager
