@@ -40,7 +40,7 @@ class Page:
     """The page of a session. Nothing outside refers to it, so it goes when its document goes."""
 
     def __init__(self, document: Document, feed: Feed, arguments: Mapping[str, Sequence[bytes]], clock: Callable[[], float] = time) -> None:
-        self._feed, self._board, self._clock = feed, feed.board, clock
+        self._document, self._feed, self._board, self._clock = document, feed, feed.board, clock
         self._wish = read_wish(arguments)
         self._view: View | None = None
         self._catalog: object = None
@@ -65,11 +65,12 @@ class Page:
         self._controls.pause.on_click(lambda: self._choose(until_ms=0 if self._wish.until_ms else int(self._clock() * 1000)))
         self._controls.csv.on_click(self._save)
         self._newer.on_click(self._list_asides)
-        for root in (self._status, self._overview.root, self._controls.root, heading, self._charts):
-            document.add_root(root)
+        self.tick()
+        with document.models.freeze():
+            for root in (self._status, self._overview.root, self._controls.root, heading, self._charts):
+                document.add_root(root)
         document.title = "Live KPIs"
         document.add_periodic_callback(self.tick, TICK_MS)
-        self.tick()
 
     def tick(self) -> None:
         """Follow the board."""
@@ -79,16 +80,22 @@ class Page:
     def _follow(self) -> None:
         if self._catalog is not self._board.catalog:
             self._catalog = self._board.catalog
-            self._overview.follow(self._board.catalog)
-            self._look()
-        elif self._view and self._view.by and not self._view.groups and len(self._groups) < TOP and self._ticks % MORE_TICKS == 0:
-            self._draw(self._view)  # groups may have come since
+            with self._document.models.freeze():  # without it, Bokeh walks through all models for each list of children that changes
+                self._overview.follow(self._board.catalog)
+                self._look()
+        elif self._view and self._ticks % MORE_TICKS == 0 and self._has_more_groups(self._view):
+            self._draw(self._view)
         self._overview.show(self._wish, self._view.shape.topic if self._view else "")
         if not self._wish.until_ms and [lines for lines in self._lines if lines.show(self._board)]:
             self._show_cards()
         if self._ticks % SAY_TICKS == 0:
             self._say()
         self._ticks += 1
+
+    def _has_more_groups(self, view: View) -> bool:
+        """Whether groups have come that there is still a place for."""
+        few = len(self._groups) < TOP and bool(view.by) and not view.groups
+        return few and len(groups_shown(view, self._board)) > len(self._groups)
 
     def _show_cards(self) -> None:
         for card in self._cards:
@@ -117,7 +124,8 @@ class Page:
         self._controls.follow([*self._board.catalog], self._wish)
         if said.keys() & {"until_ms", "last"}:
             self._paused()
-        self._look()
+        with self._document.models.freeze():
+            self._look()
         self._ticks = 0  # say it at once
 
     def _shown_kpis(self, view: View) -> tuple[str, ...]:

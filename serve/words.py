@@ -106,7 +106,7 @@ def status(state: State, now: float) -> str:
         return f'<p class="status"><i></i>connecting to {escape(state.address)}</p>'
     unreadable = f" · {state.unreadable:,} unreadable" if state.unreadable else ""
     topics = f"{state.topics:,} KPI topic{'s' if state.topics != 1 else ''}"
-    return f'<p class="status live"><i></i>{topics} · {state.rows:,} rows{unreadable} · {escape(state.address)}</p>'
+    return f'<p class="status live"><i></i>{topics}{unreadable} · {escape(state.address)}</p>'
 
 
 def empty(state: State, topic: str) -> str:
