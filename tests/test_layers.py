@@ -55,7 +55,7 @@ FLOWS_MAY_IMPORT = {
     "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate", "reset"},
 }
 SERVE_MAY_IMPORT = {
-    "confluent_kafka": {"feed"},
+    "confluent_kafka": {"feed", "history", "lag"},
     "bokeh": {"charts", "overview", "page", "dashboard.main", "dashboard.app_hooks"},
 }
 LIBRARIES = {
