@@ -104,7 +104,10 @@ class Feed:
     def _discover(self, consumer: Consumer) -> None:
         """Assign what is new: from where it was left, else from its newest records on. One that fails now is tried again next time."""
         try:
-            found = {(name, part) for name, topic in _topics(consumer).items() for part in topic.partitions}
+            topics = _topics(consumer)
+            found = {(name, part) for name, topic in topics.items() if topic.error is None for part in topic.partitions}
+            self._past.keep(topics)
+            self._ends = {part: end for part, end in self._ends.items() if part[0] in topics}
             new = sorted(found - self._assigned)
             met = self._resume.keys() | self._reached.keys()
             oldest = since(consumer, [part for part in new if part not in met], int(self._clock() * 1000), ANSWER_S)
@@ -217,7 +220,7 @@ class Feed:
 
 def _topics(consumer: Consumer) -> Mapping[str, Any]:
     topics = consumer.list_topics(timeout=ANSWER_S).topics
-    return {name: topic for name, topic in topics.items() if name.startswith("kpi.") and name != "kpi.progress" and topic.error is None}
+    return {name: topic for name, topic in topics.items() if name.startswith("kpi.") and name != "kpi.progress"}
 
 
 def _part(message: Message) -> Part:

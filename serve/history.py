@@ -5,7 +5,7 @@ into the past, so that a page shows the present at once and its past fills up.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,12 +81,16 @@ class Past:
 
     def add(self, part: Part, start: int, end: int) -> None:
         """Read [start, end) of a partition, from the next `go_on` on; instead of what is left of it."""
-        self._leave(part)
-        self._stretches.pop(part, None)
+        self._drop(part)
         if start < end:
             at = max(start, end - STRETCH)
             self._stretches[part] = Stretch(start, end, at, at)
             self._waiting.add(part)
+
+    def keep(self, topics: Container[str]) -> None:
+        """Give up what is left of all other topics: librdkafka goes on waiting for one that is gone, and says nothing."""
+        for part in [part for part in self._stretches if part[0] not in topics]:
+            self._drop(part)
 
     def go_on(self) -> None:
         """Read what waits."""
@@ -137,14 +141,18 @@ class Past:
         return not error and offset < stretch.end
 
     def _next(self, part: Part) -> None:
-        self._leave(part)
         stretch = self._stretches[part]
         stretch.end, stretch.at = stretch.at, max(stretch.start, stretch.at - STRETCH)
         stretch.read = stretch.at
-        if stretch.start < stretch.end:
+        if stretch.start == stretch.end:
+            self._drop(part)
+        else:
+            self._leave(part)
             self._assign(part)
-            return
-        del self._stretches[part]
+
+    def _drop(self, part: Part) -> None:
+        self._leave(part)
+        self._stretches.pop(part, None)
         if not self._stretches:
             self.close()
 

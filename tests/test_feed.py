@@ -244,7 +244,6 @@ def test_history_that_expires_or_goes_while_it_is_read_stops_nothing(
             super().go_on()
 
     at = Feed(connection(cluster.environ), Board())
-    at._settings["topic.metadata.propagation.max.ms"] = 1_000  # by default a topic that is gone is believed to come again for 30 s
     at._past = Slow(at._settings)
     with running(at):
         within(20, lambda: at.state.behind == 0 and values(at, source) == [5, 6, 7, 8])
