@@ -88,13 +88,16 @@ class Feed:
         consumer = Consumer(self._settings)
         self._assigned.clear()
         try:
-            look_s = 0.0
+            look_s, looked = 0.0, False
             while not self._stopping.is_set():
                 if time.monotonic() >= look_s:
+                    self._past.go_on()  # also where a partition has no leader, and so no end
                     self._discover(consumer)
-                    self._past.go_on()
-                    look_s = time.monotonic() + DISCOVERY_S
+                    look_s, looked = time.monotonic() + DISCOVERY_S, True
                 self._take(consumer.consume(FETCH, HURRY_S if self._past else WAIT_S), partial(self._leave, consumer))
+                if looked and not self._ends:  # the newest first
+                    self._past.go_on()
+                    looked = False
                 self._take(self._past.consume(FETCH, HURRY_S), self._past.leave, live=False)
                 self._tell()
         finally:

@@ -16,7 +16,12 @@ from serve.series import POINTS
 RECENT = 5_000  # records of a partition that are read before all that is older: 0.1 s
 HISTORY = 50_000  # records read back whatever their age
 LONGEST = 500_000  # records read back at most: about 20 s
-STRETCH = 20_000  # records read forward at once
+STRETCH = 50_000  # records read forward at once
+READER = {
+    "auto.offset.reset": "earliest",  # what has expired meanwhile is passed over
+    "queued.max.messages.kbytes": 4_096,  # what is fetched beyond a stretch is thrown away
+    "fetch.queue.backoff.ms": 5,
+}
 SIZE = re.compile(r"\.(\d{1,9})(ms|s|m|h|d)$")
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -65,7 +70,7 @@ class Past:
     """A second consumer of the feed's thread, there while there is something to read back."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._settings = {**settings, "auto.offset.reset": "earliest"}  # what expired meanwhile is passed over
+        self._settings = {**settings, **READER}
         self._consumer: Consumer | None = None
         self._stretches: dict[Part, Stretch] = {}
         self._waiting: set[Part] = set()

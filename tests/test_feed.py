@@ -1,10 +1,12 @@
 """The dashboard's reader thread, against a real broker and registry: it finds, reads back, goes on, and never stops."""
 
+import doctest
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -14,7 +16,7 @@ from flows.connection import connection
 from flows.registry import Away, Registry
 from infra import embedded
 from infra.embedded import Cluster
-from serve import history
+from serve import asides, history, lag
 from serve.asides import Aside
 from serve.feed import DISCOVERY_S, Feed
 from serve.history import Past
@@ -342,18 +344,19 @@ def test_a_topic_that_was_deleted_and_made_anew_is_read_from_its_new_beginning(c
         within(20, lambda: values(at, source) == [0, 1, 2, 3, 4, 5])
 
 
+class Broken(Board):
+    """Fails once, as a bug would."""
+
+    failed = False
+
+    def upsert(self, *row: object) -> None:
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("a bug")
+        super().upsert(*row)  # type: ignore[arg-type]
+
+
 def test_whatever_fails_it_starts_anew(cluster: Cluster, source: str, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Board):
-        """Fails once, as a bug would."""
-
-        failed = False
-
-        def upsert(self, *row: object) -> None:
-            if not self.failed:
-                self.failed = True
-                raise RuntimeError("a bug")
-            super().upsert(*row)  # type: ignore[arg-type]
-
     rows = topic(cluster, source)
     rows.send(0, {"orders": 1})
     rows.flush()
@@ -362,4 +365,24 @@ def test_whatever_fails_it_starts_anew(cluster: Cluster, source: str, caplog: py
     within(15, lambda: values(at, source) == [1])
     at.stop()
     assert "the feed starts anew" in caplog.text
-    assert not any(thread.name == "feed" for thread in threading.enumerate())
+    assert not any(thread.name in {"feed", "lag"} for thread in threading.enumerate())
+
+
+def test_a_feed_that_starts_anew_goes_on_where_it_was_and_counts_no_message_again(cluster: Cluster, source: str) -> None:
+    set_aside(cluster.bootstrap, "kpi.late", source, "late", 3)
+    board = Broken()
+    board.failed = True
+    with feeding(cluster, board) as at:
+        within(10, lambda: at.board.fates(source, "late") == {"late": 3} and at.state.behind == 0)
+        board.failed = False
+        rows = topic(cluster, source)
+        rows.send(0, {"orders": 1})
+        rows.flush()
+        within(20, lambda: board.failed and values(at, source) == [1])
+        set_aside(cluster.bootstrap, "kpi.late", source, "late", 1)
+        within(10, lambda: at.board.fates(source, "late") == {"late": 4})
+
+
+@pytest.mark.parametrize("module", [asides, history, lag])
+def test_the_examples_in_the_documentation_are_true(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

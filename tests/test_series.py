@@ -107,6 +107,7 @@ def test_in_a_full_topic_a_group_that_has_ended_makes_room() -> None:
     made = board(*(row(0, group=country(f"c{number}")) for number in range(GROUPS)))
     made.upsert(SHAPE, row(POINTS_FEW, group=country("new")), 0)
     assert [shown(made, country(name)) for name in ("c0", "new")] == [[], [row(POINTS_FEW, group=country("new"))]]
+    assert made.group_count("shop", "10s", ("country",)) == GROUPS
 
 
 def test_groups_are_offered_by_the_events_of_their_newest_window() -> None:
