@@ -5,7 +5,7 @@ Both are bounded, whatever topics and reasons the records name.
 
 from bisect import insort
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 FATES = {"kpi.late": "late", "kpi.dead-letters": "dead"}
@@ -14,7 +14,7 @@ NEWEST = 20  # of a fate and source topic
 SOURCES = 200  # fates and source topics whose newest are kept: 5 MB of the longest
 CUT = 256  # bytes of a key or value
 
-Headers = Sequence[tuple[str, bytes | str | None]]
+Headers = Mapping[str, bytes | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Aside:
 def read_aside(fate: str, headers: Headers, key: bytes | None, value: bytes | None) -> Aside:
     """The message that a record of kpi.late or kpi.dead-letters is about.
 
-    >>> read_aside("dead", [("kpi.topic", b"shop"), ("kpi.offset", b"7"), ("kpi.partition", b"x")], None, b"ab").offset
+    >>> read_aside("dead", {"kpi.topic": b"shop", "kpi.offset": b"7", "kpi.partition": b"x"}, None, b"ab").offset
     7
     """
-    said = {name.removeprefix("kpi."): text for name, text in headers}
+    said = {name.removeprefix("kpi."): text for name, text in headers.items()}
     reason, error, topic = (_text(said.get(name)) for name in ("reason", "error", "topic"))
     partition, offset, timestamp_ms, whole = (_number(said.get(name)) for name in ("partition", "offset", "timestamp", "truncated"))
     start_key, start = (it and it[:CUT] for it in (key, value))

@@ -55,7 +55,7 @@ FLOWS_MAY_IMPORT = {
     "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate", "reset"},
 }
 SERVE_MAY_IMPORT = {
-    "confluent_kafka": {"feed"},
+    "confluent_kafka": {"feed", "history", "lag"},
     "bokeh": {"lines", "charts", "cards", "controls", "overview", "page", "site", "dashboard.main", "dashboard.app_hooks"},
     "tornado": {"site", "dashboard.app_hooks"},
 }

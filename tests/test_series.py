@@ -4,10 +4,12 @@ from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.series import BUDGET, GROUPS, POINTS, POINTS_FEW, REASONS, Board
+from serve.asides import NEWEST, SOURCES, Aside, read_aside
+from serve.series import BUDGET, GROUPS, POINTS, POINTS_FEW, POINTS_GROUP, REASONS, Board
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
 
 SIZE_MS = 10_000
@@ -63,11 +65,12 @@ def test_the_order_in_which_rows_come_does_not_matter(said: list[tuple[int, int,
     assert shown(board(*mixed)) == sorted(best.values(), key=lambda it: it.start_ms)
 
 
-@given(st.lists(st.integers(0, 3 * POINTS), max_size=3 * POINTS))
-def test_a_group_keeps_its_newest_windows_in_order(windows: list[int]) -> None:
-    starts = [it.start_ms for it in shown(board(*(row(window) for window in windows)))]
+@pytest.mark.parametrize(("group", "most"), [(TOTAL, POINTS), (Group(("country",), ("DE",)), POINTS_GROUP)])
+def test_a_group_keeps_its_newest_windows_in_order(group: Group, most: int) -> None:
+    windows = Random(1).choices(range(2 * most), k=4 * most)
+    starts = [it.start_ms for it in shown(board(*(row(window, group=group) for window in windows)), group)]
     assert all(one < other for one, other in pairwise(starts))
-    assert starts == [window * SIZE_MS for window in sorted(set(windows))[-POINTS:]]
+    assert starts == [window * SIZE_MS for window in sorted(set(windows))[-most:]]
 
 
 def test_every_change_has_a_higher_number_than_what_was_there_before() -> None:
@@ -104,6 +107,7 @@ def test_in_a_full_topic_a_group_that_has_ended_makes_room() -> None:
     made = board(*(row(0, group=country(f"c{number}")) for number in range(GROUPS)))
     made.upsert(SHAPE, row(POINTS_FEW, group=country("new")), 0)
     assert [shown(made, country(name)) for name in ("c0", "new")] == [[], [row(POINTS_FEW, group=country("new"))]]
+    assert made.group_count("shop", "10s", ("country",)) == GROUPS
 
 
 def test_groups_are_offered_by_the_events_of_their_newest_window() -> None:
@@ -127,6 +131,90 @@ def test_a_new_schema_adds_its_kpi_and_keeps_what_was_known() -> None:
     assert [it.values for it in shown(made)] == [(None, 5.0), (99.5, 6.0), (None, 7.0)]
 
 
+def test_groups_are_offered_by_the_newest_value_of_a_kpi_unknown_last_and_equal_ones_by_name() -> None:
+    said = {"DE": 5.0, "FR": 9.0, "IT": None, "AT": 5.0, "ES": -1.0}
+    made = board(*(row(0, group=country(name), values=(value,)) for name, value in said.items()))
+    made.upsert(SHAPE, row(1, 7.0, group=country("ES")), 0)
+    assert made.top("shop", "10s", ("country",), 9, at=0) == [country(name) for name in ("FR", "ES", "AT", "DE", "IT")]
+    assert made.top("shop", "10s", ("country",), 2, at=0) == [country("FR"), country("ES")]
+
+
+def test_groups_are_found_by_a_part_of_what_is_shown_of_them_in_any_case_and_in_the_same_order() -> None:
+    made = board(*(row(0, group=country(name), events=events) for name, events in {"Berlin": 1, "BERN": 3, "Köln": 2, "a\n": 1}.items()))
+    assert made.search("shop", "10s", ("country",), "ber", 9) == [country("BERN"), country("Berlin")]
+    assert made.search("shop", "10s", ("country",), "ÖLN", 9) == [country("Köln")]
+    assert made.search("shop", "10s", ("country",), "\\n", 9) == [country("a\n")]
+    assert made.search("shop", "10s", ("country",), "ber", 1) == [country("BERN")]
+    assert made.search("shop", "1m", ("country",), "ber", 1) == made.search("shop", "10s", (), "ber", 1) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from("aAbBß")), min_size=1, max_size=30),
+    st.integers(0, 9),
+    st.sampled_from(["", "a", "S"]),
+)
+def test_the_first_groups_are_those_of_the_whole_order(said: list[tuple[int, str]], most: int, text: str) -> None:
+    made = board(*(row(0, group=country(f"{name}{number}"), events=events) for number, (events, name) in enumerate(said)))
+    by = sorted((-events, f"{name}{number}".casefold()) for number, (events, name) in enumerate(said))
+    expected = [name for _, name in by if text.casefold() in name]
+    found = [str(group.values[0]).casefold() for group in made.search("shop", "10s", ("country",), text, most)]
+    assert found == expected[:most]
+
+
+def test_groups_are_counted_by_their_group_set() -> None:
+    made = board(row(0), row(0, group=country("DE")), row(1, group=country("DE")), row(0, group=country("FR")))
+    assert [made.group_count("shop", "10s", by) for by in ((), ("country",), ("city",))] == [1, 2, 0]
+    assert made.group_count("pay", "10s", ()) == 0
+
+
+def test_all_who_ask_get_the_same_points_until_something_changes() -> None:
+    made = board(row(0), row(1))
+    before = made.points("shop", "10s", TOTAL)
+    made.upsert(SHAPE, row(0, group=country("DE")), 0)  # another group
+    made.upsert(SHAPE, row(0, revision=-1), 0)  # nothing new
+    assert made.points("shop", "10s", TOTAL) is before
+    made.upsert(SHAPE, row(2), 0)
+    assert len(before[1]) == 2
+    assert made.points("shop", "10s", TOTAL)[0] == made.points_version("shop", "10s", TOTAL) > before[0]
+    assert made.points_version("shop", "10s", country("FR")) == 0
+
+
+def test_the_watermark_is_at_least_at_the_end_of_the_newest_final_window_of_any_size_repaired_ones_left_out() -> None:
+    made = board(row(3), row(9, final=False, closed_by=None), row(8, closed_by="repair"), row(1))
+    assert (made.watermark_ms("shop"), made.watermark_ms("pay")) == (4 * SIZE_MS, None)
+    made.upsert(Shape("shop", "1m", 60_000, (ORDERS,), {}), row(0, end_ms=60_000), 0)
+    assert made.watermark_ms("shop") == 60_000
+
+
+def test_what_has_arrived_is_counted_whether_it_changes_something_or_not() -> None:
+    made = board(row(0, revision=1), row(0, revision=0), row(0, group=country("DE")))
+    assert (made.arrived("shop"), made.arrived("pay")) == (3, 0)
+
+
+def test_a_lag_that_is_not_told_is_unknown_and_the_same_one_wakes_no_session() -> None:
+    made = board()
+    made.put_lags({"shop": 7, "pay": 0})
+    before = made.version
+    made.put_lags({"shop": 7, "pay": 0})
+    assert (made.lag("shop"), made.lag("pay"), made.lag("web"), made.version) == (7, 0, None, before)
+    made.put_lags({})
+    assert made.lag("shop") is None
+
+
+def test_of_equal_revisions_the_one_written_last_is_shown_in_whatever_order_they_come() -> None:
+    for order in permutations([(1_000, 1.0), (2_000, 2.0), (3_000, 3.0)]):
+        made = Board()
+        for at_ms, value in order:
+            made.upsert(SHAPE, row(0, value), at_ms)
+        assert [it.values for it in shown(made)] == [(3.0,)]
+
+
+def test_all_rows_of_a_group_share_its_name() -> None:
+    groups = [Group(("country",), (str(b"DE", "ascii"),)) for _ in range(3)]
+    made = board(*(row(window, group=group) for window, group in enumerate(groups)))
+    assert len({id(it.group) for it in shown(made, groups[0])}) == 1
+
+
 def test_data_is_as_old_as_its_newest_row() -> None:
     made = Board()
     for at_ms in (1_000, 3_000, 2_000):
@@ -148,3 +236,52 @@ def test_no_flood_of_reasons_fills_the_memory_and_none_is_lost() -> None:
     reasons = made.fates("shop", "dead")
     assert len(reasons) <= REASONS + 1
     assert sum(reasons.values()) == 3 * REASONS
+
+
+def aside(number: int, fate: str = "dead", topic: str = "shop", value: bytes | None = None) -> Aside:
+    return read_aside(fate, {"kpi.topic": topic.encode(), "kpi.reason": b"magic", "kpi.offset": str(number).encode()}, b"key", value)
+
+
+def test_the_newest_late_and_dead_messages_are_kept_newest_first_whatever_order_they_come_in() -> None:
+    made, numbers = Board(), [*range(2 * NEWEST)]
+    Random(1).shuffle(numbers)
+    for number in numbers:
+        made.put_aside(aside(number), at_ms=1_000 * number)
+    made.put_aside(aside(7, "late"), at_ms=1)
+    assert [it.offset for it in made.asides("shop")] == [*reversed(range(NEWEST, 2 * NEWEST)), 7]
+    assert made.fates("shop", "dead") == {"magic": 2 * NEWEST}
+    assert made.asides("pay") == []
+
+
+def test_a_message_of_a_megabyte_is_kept_by_its_beginning_and_its_size() -> None:
+    kept = aside(0, value=b"x" * 1_000_000)
+    assert (kept.value, kept.size) == (b"x" * 256, 1_000_000)
+    cut = read_aside("dead", {"kpi.topic": b"shop", "kpi.truncated": b"5000000"}, None, b"x" * 65_536)
+    assert (cut.key, cut.size) == (None, 5_000_000)
+
+
+def test_headers_that_are_missing_or_nonsense_do_no_harm() -> None:
+    said: dict[str, bytes | str | None] = {
+        "kpi.offset": "٣".encode(),
+        "kpi.partition": b"9" * 5_000,
+        "kpi.error": b"\xff" * 2_000,
+        "kpi.timestamp": None,
+    }
+    found = read_aside("dead", said, None, None)
+    assert (found.topic, found.reason, found.partition, found.offset, found.timestamp_ms, found.size) == (
+        "unknown",
+        "unknown",
+        -1,
+        -1,
+        -1,
+        0,
+    )
+    assert len(found.error) == 250
+
+
+def test_no_flood_of_topics_fills_the_memory_with_messages() -> None:
+    made = Board()
+    for number in range(2 * SOURCES):
+        made.put_aside(aside(number, topic=f"t{number}"), at_ms=number)
+    assert sum(bool(made.asides(f"t{number}")) for number in range(2 * SOURCES)) == SOURCES
+    assert made.asides(f"t{2 * SOURCES - 1}")

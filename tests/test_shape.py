@@ -1,13 +1,17 @@
 """What the dashboard reads from KPI topics' schemas and values."""
 
 import doctest
+import io
 import json
+import math
 from decimal import Decimal
+from typing import Any
 
+import fastavro
 import pytest
 
 from serve import shape
-from serve.shape import Group, Kpi, Shape, label, plain, read_row, read_shape, shown
+from serve.shape import DOC, MOST_BARS, Bars, Group, Kpi, Shape, Value, label, plain, read_row, read_shape, shown
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 TEXT = json.dumps(
@@ -85,6 +89,107 @@ def test_nothing_that_acts_on_its_neighbours_is_shown(text: str) -> None:
 def test_letters_of_every_script_are_shown_as_they_are() -> None:
     for text in ("Ünï", "שלום", "a\u200cb", "日本", "👩\u200d🚀", "\\n"):
         assert label([text]) == shown(text) == text
+
+
+PAIR = {"type": "record", "name": "pair", "fields": [{"name": "value", "type": "string"}, {"name": "count", "type": "long"}]}
+LIST, MAP = {"type": "array", "items": PAIR}, {"type": "map", "values": "double"}
+
+
+def widened(kind: object, said: dict[str, object] | None = None, **more: object) -> str:
+    """The text of the schema with one KPI more, `kpi`, of that type."""
+    schema = json.loads(TEXT)
+    schema["fields"].append({"name": "kpi", "type": ["null", kind], "kpi": {"aggregate": "top"} | (said or {}), **more})
+    return json.dumps(schema)
+
+
+def kpi(text: str) -> Kpi | None:
+    shape = read_shape(text)
+    return shape.kpis[-1] if shape else None
+
+
+def read(kind: object, value: object) -> Value:
+    """A value of that type as a row has it, after it was written and read as Avro."""
+    text = widened(kind)
+    shape, parsed = read_shape(text), fastavro.parse_schema(plain(text))
+    assert shape
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, parsed, {**VALUE, "revenue": 10.5, "kpi": value})
+    record: Any = fastavro.schemaless_reader(io.BytesIO(out.getvalue()), parsed, None)
+    return read_row(shape, record).values[-1]
+
+
+def test_a_quantile_says_which_and_of_which_family() -> None:
+    said = {"aggregate": "quantile", "of": "latency_ms", "unit": "ms", "q": 0.95, "family": "latency"}
+    assert kpi(widened("double", said)) == Kpi("kpi", "quantile", "latency_ms", "ms", 0.95, "latency")
+
+
+@pytest.mark.parametrize("q", ["0.5", True, None, 7, -0.1, [0.5], 1e999])
+def test_a_quantile_that_is_none_is_unknown(q: object) -> None:
+    assert kpi(widened("double", {"aggregate": "quantile", "q": q})) == Kpi("kpi", "quantile", "", "")
+
+
+def test_texts_of_the_schema_are_one_line_and_not_long() -> None:
+    schema = json.loads(widened("double", doc=" What\n  it is\0 " + "x" * 1_000))
+    shape = read_shape(json.dumps(schema | {"doc": "Orders\nof the shop"}))
+    assert shape
+    assert shape.doc == "Orders of the shop"
+    assert shape.kpis[-1].doc.startswith("What it is\\x00 xxx")
+    assert len(shape.kpis[-1].doc) <= DOC
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (MAP, {"DE": 1.5, "FR": 3.0, "AT": 1.5}),
+        (LIST, [{"value": "DE", "count": 1}, {"value": "FR", "count": 3}, {"value": "AT", "count": 1}]),
+    ],
+)
+def test_many_values_are_bars_the_largest_first_and_equal_ones_by_name(kind: object, value: object) -> None:
+    found = read(kind, value)
+    assert isinstance(found, tuple)
+    assert [name for name, _ in found] == ["FR", "AT", "DE"]
+    assert (kpi(widened(kind)) or SHAPE.kpis[0]).bars
+    assert read(kind, None) is None
+
+
+@pytest.mark.parametrize("kind", ["double", "string", {"type": "map", "values": MAP}, {"type": "map", "values": "string"}])
+def test_anything_else_is_not_bars(kind: object) -> None:
+    found = kpi(widened(kind))
+    assert found
+    assert not found.bars
+
+
+def test_a_value_that_is_neither_a_number_nor_a_text_nor_bars_is_unknown() -> None:
+    assert read({"type": "map", "values": MAP}, {"a": {"b": 1.0}}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "bars"),
+    [
+        ({"a": math.nan, "b": math.inf, "c": -1.0}, (("c", -1.0),)),
+        ({}, ()),
+        ({"": 2.0, "a\n": 1.0}, (("(empty)", 2.0), ("a\\n", 1.0))),
+        ({"a\n": 2.0, "a\\n": 1.0}, (("a\\n", 2.0), ("a\\n (2)", 1.0))),  # no two bars have one label
+    ],
+)
+def test_what_bars_cannot_show_is_left_out_and_every_label_is_harmless_and_its_own(value: object, bars: Bars) -> None:
+    assert read(MAP, value) == bars
+
+
+def test_of_a_hundred_thousand_values_twenty_are_kept_and_long_names_are_cut() -> None:
+    found = read(MAP, {f"{'x' * 200}{number}": float(number) for number in range(100_000)})
+    assert isinstance(found, tuple)
+    assert len(found) == MOST_BARS
+    assert found[0][1] == 99_999
+    assert {len(name) for name, _ in found} == {81}
+
+
+NODE = {"type": "record", "name": "node", "fields": [{"name": "next", "type": ["null", "node"]}]}
+
+
+@pytest.mark.parametrize("kind", [{"type": "array", "items": "null"}, {"type": "map", "values": {"type": "array", "items": "long"}}, NODE])
+def test_a_type_whose_values_can_be_larger_than_their_bytes_or_nested_without_end_is_no_kpi_topics(kind: object) -> None:
+    assert read_shape(widened(kind)) is None
 
 
 def test_only_the_bounds_of_a_window_are_read_as_bare_integers() -> None:

@@ -55,14 +55,20 @@ class KpiTopic:
         self.ids = [self.registry.register(f"{self.name}-{part}", text) for part, text in zip(("key", "value"), texts, strict=True)]
         self.parsed = [fastavro.parse_schema(schema) for schema in schemas]
 
-    def send(self, start_ms: int, values: Mapping[str, object], group: Mapping[str, str | None] | None = None, **said: object) -> None:
-        """Write one row; `said` overrides events (100), revision (0), final (True), closed_by ("data")."""
-        group = group or {}
+    def send(
+        self,
+        start_ms: int,
+        values: Mapping[str, object],
+        group: Mapping[str, str | None] | None = None,
+        **said: object,
+    ) -> None:
+        """Write one row, at `at_ms` if that is said; `said` overrides events (100), revision (0), final (True), closed_by ("data")."""
+        group, at_ms = group or {}, int(str(said.pop("at_ms", 0)))  # 0: now
         row: dict[str, object] = {"group_by": ",".join(group), "window_start": start_ms, "window_end": start_ms + self.size_ms}
         row |= {path.replace(".", "_"): it for path, it in group.items()}
         row |= {"events": 100, "revision": 0, "final": True, "closed_by": "data", **values, **said}
         key, value = (struct.pack(">bI", 0, its_id) + _avro(schema, row) for its_id, schema in zip(self.ids, self.parsed, strict=True))
-        self.producer.produce(self.name, value, key)
+        self.producer.produce(self.name, value, key, timestamp=at_ms)
 
     def flush(self) -> float:
         """Wait until everything is written; returns the moment."""
@@ -77,12 +83,14 @@ def create(bootstrap: str, name: str, partitions: int = 1) -> None:
         admin.create_topics([NewTopic(name, partitions, 1)])[name].result(20)
 
 
-def set_aside(bootstrap: str, topic: str, source: str, reason: str, count: int) -> None:
+def set_aside(bootstrap: str, topic: str, source: str, reason: str, count: int, **said: str) -> None:
     """Write messages to kpi.late or kpi.dead-letters."""
     create(bootstrap, topic)
     producer = Producer({"bootstrap.servers": bootstrap})
+    texts = {"topic": source, "reason": reason, **said}
+    headers: list[tuple[str, str | bytes | None]] = [(f"kpi.{name.replace('_', '-')}", text.encode()) for name, text in texts.items()]
     for _ in range(count):
-        producer.produce(topic, b"original", headers=[("kpi.topic", source.encode()), ("kpi.reason", reason.encode())])
+        producer.produce(topic, b"original", headers=headers)
     assert producer.flush(20) == 0
 
 
