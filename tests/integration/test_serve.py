@@ -273,6 +273,8 @@ def test_bokeh_serve_knows_the_cap_too() -> None:
         body = small.get("/dashboard")[2]
         assert "All places are taken" in body
         assert "bokeh" not in body.lower()
+        token = generate_jwt_token(generate_session_id())
+        assert "All places are taken" in small.get(f"/dashboard?bokeh-token={token}")[2]  # nor for who brings a name
         until(60, lambda: "All places are taken" not in small.get("/dashboard")[2])  # who never connected has left
 
 
