@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo up down ps logs doctor clean-data flow reset verify repair replay-dead test test-cluster check fix bench chaos lock clean
+.PHONY: help setup demo up down ps logs doctor clean-data flow dashboard reset verify repair replay-dead test test-cluster check fix bench chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ clean-data: $(stamp) ## remove the cluster and everything it remembers, after as
 
 flow: $(stamp) ## the KPI flow as in production: exactly-once, restarted after a crash, until Ctrl-C (KPI_WORKERS=1, KPI_PROCESSES=1)
 	@exec $(bin)/python -m flows.supervise
+
+dashboard: $(stamp) ## the live charts, with /healthz, /metrics and /export.csv, until Ctrl-C (DASHBOARD_PORT=5006, DASHBOARD_SESSIONS=100)
+	@exec $(bin)/python -m serve
 
 reset: $(stamp) ## make the flow begin anew: says what that means, and asks (YES=1)
 	@YES=$(YES) exec $(bin)/python -m flows.supervise --reset
@@ -72,6 +75,9 @@ bench: $(stamp) ## measure events per second, beside a bare consumer in the same
 
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)
+
+load: $(stamp) ## 100 pages on a real broker and server, and what they cost (20 minutes; LOAD="--short", "--flow 50000", "--profile")
+	@$(bin)/python -m tests.load $(LOAD)
 
 compile := $(bin)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -9,13 +9,15 @@ Beside them: /healthz, /metrics, and /export.csv with the query of a page.
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
 
 from flows.connection import connection
 from flows.errors import ConfigError
-from serve.settings import read_sessions, read_settings
+from flows.exposition import port_of
+from serve.settings import Settings, read_sessions, read_settings
 from serve.site import site
 
 
@@ -32,18 +34,25 @@ def main() -> int:
         settings = read_settings(os.environ)
         read_sessions(os.environ)
         connection(os.environ)
+        port_of(os.environ, "DASHBOARD_METRICS_PORT")
         server = site(settings)
     except ConfigError as error:
         _say(f"serve: {error}")
         return 1
     except OSError as error:
-        _say(f"serve: DASHBOARD_PORT: cannot listen at {settings.address}, port {settings.port} ({error.strerror or error})")
+        _say(f"serve: {_unheard(settings, error)}")
         return 1
     server.start()
     host = "localhost" if settings.address in {"127.0.0.1", "0.0.0.0", "::"} else settings.address  # noqa: S104 - where it listens is said, not chosen
     server.io_loop.add_callback(_say, f"The dashboard:  http://{host}:{server.port}/dashboard")
     server.run_until_shutdown()
     return 0
+
+
+def _unheard(settings: Settings, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"DASHBOARD_PORT: got {settings.port}, want a free port at {settings.address}"
+    return f"DASHBOARD_ADDRESS: got {settings.address}, port {settings.port}: {error.strerror or error}"
 
 
 def _say(words: str) -> None:

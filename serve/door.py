@@ -1,7 +1,8 @@
 """How many pages may be open. In: the sessions of the server. Out: whether there is room for one more, and what a visitor sees if not.
 
 A page counts as long as its browser is connected, and from the moment it was asked for until its browser has had time to connect. One that
-was closed or loaded again gives its place back at once, though Bokeh remembers its session for some seconds more.
+was closed gives its place back at once, though Bokeh remembers its session for some seconds more. A browser that loads a page again closes
+the old one only when the answer is there: with all places taken that is the sign, which then tries again after a second.
 """
 
 import time

@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from flows.exposition import expose
 from serve.feed import Feed
 
-sessions = Gauge("dashboard_sessions", "Pages that are open")
+sessions = Gauge("dashboard_sessions", "Sessions held: open pages, and those left within the last seconds")
 refused = Counter("dashboard_sessions_refused", "Times that a page or a websocket was refused as all places were taken")
 feed_rows = Gauge("dashboard_feed_rows", "Messages of KPI topics, late records and dead letters read since the start")
 feed_trouble = Gauge("dashboard_feed_trouble", "1 while the feed waits for Kafka or the registry, else 0")

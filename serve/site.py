@@ -6,7 +6,6 @@ It refuses a page before Bokeh makes a session for it, and says with each respon
 import asyncio
 import json
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tornado.web import OutputTransform, RequestHandler
 
 from serve import door, feed, metrics
 from serve.export import chosen, csv_parts, file_name, known
+from serve.health import health
 from serve.selection import read_wish, resolve
 from serve.settings import Settings
 
@@ -68,16 +68,12 @@ class Health(RequestHandler):
 
     def get(self) -> None:
         """JSON: `reads`, `trouble`, and what was read."""
-        state = feed.running().state
-        alive = any(thread.name == "feed" and thread.is_alive() for thread in threading.enumerate())
-        trouble = state.trouble if alive else "the feed has ended"
-        if alive and not state.looked:
-            trouble = trouble or "connecting to Kafka"
-        said = {name: value for name, value in asdict(state).items() if name in {"topics", "rows", "unreadable"}}
-        self.set_status(503 if trouble else 200)
+        alive = any(thread.name == "feed" for thread in threading.enumerate())
+        status, said = health(feed.running().state, door.running().open(), alive=alive)
+        self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"reads": not trouble, "trouble": trouble, **said, "pages": door.running().open()}) + "\n")
+        self.finish(json.dumps(said) + "\n")
 
 
 class Metrics(RequestHandler):

@@ -19,6 +19,7 @@ from flows.connection import variable
 from flows.declaration import AGGREGATES, Choice, Defaults, TopicSaid, parse
 from flows.intake import CAUSES, FATES
 from flows.records import DEAD, Origin, set_aside
+from serve import metrics as dashboard_metrics
 from tests.test_layers import sources
 
 ROOT = Path(__file__).parents[1]
@@ -183,6 +184,15 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         for metric in vars(metrics).values()
         if isinstance(metric, prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram)
     }
+
+
+def test_every_metric_of_the_dashboard_is_documented() -> None:
+    shown = [row[0] for row in rows("docs/contracts.md", "## Dashboard") if row[0].startswith("dashboard_")]
+    assert shown == [
+        f"{metric._name}{'_total' if metric._type == 'counter' else ''}"
+        for metric in vars(dashboard_metrics).values()
+        if isinstance(metric, prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram)
+    ]
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +86,21 @@ def test_rows_of_several_shapes_share_their_columns() -> None:
 def test_a_moment_that_no_calendar_has_is_its_number() -> None:
     (row,) = read(csv_text([(SHAPE, ROW._replace(start_ms=10**17))]))
     assert row["window_start"] == str(10**17)
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock shows another time."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_moments_are_utc_wherever_the_machine_is() -> None:
+    assert read(csv_text([(SHAPE, ROW)]))[0]["window_start"] == "2023-11-14T22:13:20.000Z"
 
 
 def test_without_rows_there_is_a_head_alone() -> None:

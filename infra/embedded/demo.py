@@ -67,8 +67,7 @@ class Demo:
         """Start all, in the order in which they need each other; returns when the dashboard answers and the first KPIs are written."""
         shutil.rmtree(self.logs, ignore_errors=True)
         client = Consumer({"bootstrap.servers": self._cluster.bootstrap, "group.id": "demo", "log_level": 0})  # only looks; joins nothing
-        origins = [f"--allow-websocket-origin={host}:{self._port}" for host in ("localhost", "127.0.0.1")]
-        dashboard = self._run("dashboard", "bokeh", "serve", "dashboard", "--address=127.0.0.1", f"--port={self._port}", *origins)
+        dashboard = self._run("dashboard", "serve")
         self._run("simulate", "bytewax.run", "flows.simulate")
         self._until(lambda: any(not name.startswith(("_", "kpi.")) for name in topics(client)), "no topic was created", 60)
         subprocess.run([sys.executable, "-m", "bytewax.recovery", self._recovery, "1"], check=True)
@@ -94,7 +93,13 @@ class Demo:
                 say_to_stderr(program.obituary())
 
     def _run(self, name: str, *module: str) -> Child:
-        environ = {"KPI_WINDOWS": WINDOWS, **os.environ, **self._cluster.environ, "PYTHONUNBUFFERED": "1"}
+        environ = {
+            "KPI_WINDOWS": WINDOWS,
+            **os.environ,
+            **self._cluster.environ,
+            "DASHBOARD_PORT": str(self._port),
+            "PYTHONUNBUFFERED": "1",
+        }
         program = Child(name, [sys.executable, "-m", *module], self.logs / f"{name}.log", environ)
         self._programs.append(program)
         return program

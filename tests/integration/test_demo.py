@@ -17,7 +17,7 @@ import pytest
 from infra.embedded.child import free_port
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"flows.kpi": "kpi", "flows.simulate": "simulate", "dashboard": "dashboard"}
+PROGRAMS = {"flows.kpi": "kpi", "flows.simulate": "simulate", "serve": "dashboard"}
 
 
 class Demo:
