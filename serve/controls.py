@@ -106,7 +106,14 @@ class Controls:
         if labels != self.groups.labels:
             self.groups.labels = labels
         self.groups.active = [*range(len(self._drawn))]
-        self.search.title = f"Groups: {self._board.group_count(view.shape.topic, view.shape.window, view.by):,}"
+
+    def count(self) -> None:
+        """Say how many groups there are."""
+        view = self._view
+        if view is not None and view.by:
+            title = f"Groups: {self._board.group_count(view.shape.topic, view.shape.window, view.by):,}"
+            if title != self.search.title:
+                self.search.title = title
 
     def _ticked(self, active: Sequence[int]) -> None:
         """The groups ticked, at most as many as there are colours; none: the page chooses."""

@@ -205,6 +205,7 @@ class Page:
         topic, board = view.shape.topic, self._board
         fresh = words.freshness(now, board.newest_ms(topic), board.watermark_ms(topic), board.lag(topic))
         _set(self._heading, words.heading(view, fresh))
+        self._controls.count()
         late, dead = board.fates(topic, "late"), board.fates(topic, "dead")
         self._controls.asides.label = words.fates(late, dead)
         new = sum(late.values()) + sum(dead.values()) - self._aside_count

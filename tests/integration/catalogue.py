@@ -165,7 +165,7 @@ CASES = (
         "folded",
         lambda world: [world.event(city=b"\x02" + varint(len(text.encode())) + text.encode()) for text in HOSTILE],
     ),
-    Case("group value in a page", held_by="tests/integration/test_dashboard.py::test_nothing_from_a_topic_runs_in_the_page"),
+    Case("group value in a page", held_by="tests/integration/dashboard/test_page.py::test_nothing_from_a_topic_runs_in_the_page"),
     Case("group value of a megabyte", held_by=HERE + "test_a_group_value_of_a_megabyte_is_cut_and_stays_a_group_of_its_own"),
     Case("millions of distinct groups", held_by=HERE + "test_groups_over_the_limit_share_a_row_and_all_events_are_in_some_row"),
     Case("millions of distinct groups: memory", held_by="tests/test_limit.py::test_a_stream_of_1_200_000_groups_stays_small"),

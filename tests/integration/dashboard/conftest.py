@@ -8,9 +8,9 @@ from playwright.sync_api import Browser
 from infra import embedded
 from infra.embedded import Cluster
 from tests.integration.browser import chromium
+from tests.integration.dashboard.pages import Tab, served
+from tests.integration.dashboard.three_topics import PAST, Topics
 from tests.integration.kpi_rows import set_aside
-from tests.integration.pages import Tab, served
-from tests.integration.three_topics import PAST, Topics
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser
 from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
-from tests.integration.pages import ROOT, Tab, address_at, server, until
+from tests.integration.dashboard.pages import ROOT, Tab, address_at, server, until
+from tests.integration.dashboard.three_topics import PAST, SOURCES, Topics
 from tests.integration.running import Gate, records
-from tests.integration.three_topics import PAST, SOURCES, Topics
 
 AWAY_S = float(os.environ.get("AWAY_S", "10"))  # how long the broker is away
 SHORT = ("--unused-session-lifetime", "1000", "--check-unused-sessions", "500")  # milliseconds, instead of 15 and 17 seconds

@@ -13,9 +13,9 @@ from playwright.sync_api import Browser
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
 from serve import words
+from tests.integration.dashboard.pages import BOKEH, ROOT, Tab, served, until
+from tests.integration.dashboard.three_topics import COUNTRIES, NOW_MS, PAST, SIZE_MS, SOURCES, Topics
 from tests.integration.kpi_rows import KpiTopic, set_aside
-from tests.integration.pages import BOKEH, ROOT, Tab, served, until
-from tests.integration.three_topics import COUNTRIES, NOW_MS, PAST, SIZE_MS, SOURCES, Topics
 
 EVIL = "<img src=x onerror=window.pwned=1>"
 

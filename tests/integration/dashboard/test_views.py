@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from infra.embedded import Cluster
+from tests.integration.dashboard.pages import Tab, until
+from tests.integration.dashboard.three_topics import NOW_MS, PAST, SIZE_MS, SOURCES, Topics
 from tests.integration.kpi_rows import KpiTopic, set_aside
-from tests.integration.pages import Tab, until
-from tests.integration.three_topics import NOW_MS, PAST, SIZE_MS, SOURCES, Topics
 
 BY_CHANNEL: tuple[Any, Any] = ({"type": "map", "values": "long"}, {"aggregate": "count by symbol", "of": "channel"})
 
@@ -117,7 +117,7 @@ def test_the_range_of_time_is_chosen_and_stays_in_the_address(tab: Tab) -> None:
         """() => { const {x_range} = Bokeh.documents[0].get_model_by_name("chart temperature 10s"); return x_range.end - x_range.start }"""
     )
     until(15, lambda: tab.page.evaluate(code) == pytest.approx(300_000, rel=0.05))
-    tab.choose("Time range", "15m")
+    tab.choose("Time range", "last 15m")
     until(15, lambda: tab.page.evaluate(code) > 600_000)
     assert "last=15m" in tab.page.url
 
@@ -140,7 +140,7 @@ def test_what_is_seen_is_saved_as_csv(tab: Tab, topics: Topics) -> None:
     with tab.page.expect_download() as saved:
         tab.page.get_by_role("button", name="CSV").click()
     assert saved.value.suggested_filename == "shop.orders.10s.csv"
-    rows = [*csv.DictReader(saved.value.path().open(newline=""))]
+    rows = [*csv.DictReader(saved.value.path().read_text().splitlines())]
     assert {row["country"] for row in rows} == {"DE"}
     finals = [row for row in rows if row["final"] == "true"]
     assert [float(row["revenue"]) for row in finals] == [
@@ -173,7 +173,7 @@ def test_the_theme_is_light_or_dark_as_chosen_or_as_the_system_says(tab: Tab) ->
     tab.page.emulate_media(color_scheme="dark")
     dark = paper()
     assert light != dark
-    until(30, lambda: tab.value("Theme") == "")
+    until(30, lambda: tab.value("Theme") == "automatic")
     tab.choose("Theme", "light")
     until(15, lambda: paper() == light)
     tab.page.wait_for_url("**&theme=light")

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from infra.embedded.child import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOKEH = Path(sys.executable).with_name("bokeh")
 
 

@@ -27,7 +27,7 @@ from infra.embedded.child import free_port
 from tests.integration.browser import chromium
 from tests.integration.kpi_rows import KpiTopic
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVE = [sys.executable, "-m", "serve"]
 NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
 KPIS = {"revenue": ("double", {"aggregate": "sum", "of": "total", "unit": "EUR"}), "top": ("string", {"aggregate": "max", "of": "name"})}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra import embedded
 from tests.integration.browser import chromium
-from tests.integration.pages import Tab, served, until
+from tests.integration.dashboard.pages import Tab, served, until
 from tests.integration.running import Flow, Topic, click
 
 LOG = logging.getLogger(__name__)
