@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flows.connection import Connection, connection
 from flows.registry import Away, Refused, Registry
 from serve.asides import FATES, read_aside
-from serve.history import HISTORY, Part, Past, since, split
+from serve.history import HISTORY, Part, Past, part_of, since, split
 from serve.lag import Lag
 from serve.rows import Rows
 from serve.series import Board
@@ -148,15 +148,15 @@ class Feed:
         left: set[Part] = set()
         for message in messages:
             if error := message.error():
-                self._ends.pop(_part(message), None)
+                self._ends.pop(part_of(message), None)
                 if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
-                    left.add(_part(message))
-                    leave(_part(message), LOST)
+                    left.add(part_of(message))
+                    leave(part_of(message), LOST)
         found = [message for message in messages if not message.error()]
         newest = {(message.topic(), message.key()): at for at, message in enumerate(found)}
         reached: dict[Part, int] = {}
         for at, message in enumerate(found):
-            part, offset = _part(message), message.offset() or 0
+            part, offset = part_of(message), message.offset() or 0
             if part in left:
                 continue
             try:
@@ -224,10 +224,6 @@ class Feed:
 def _topics(consumer: Consumer) -> Mapping[str, Any]:
     topics = consumer.list_topics(timeout=ANSWER_S).topics
     return {name: topic for name, topic in topics.items() if name.startswith("kpi.") and name != "kpi.progress"}
-
-
-def _part(message: Message) -> Part:
-    return message.topic() or "", message.partition() or 0
 
 
 _running: Feed | None = None  # the process's one feed: Bokeh's hooks start and stop it, sessions read it

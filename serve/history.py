@@ -28,6 +28,11 @@ UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 Part = tuple[str, int]
 
 
+def part_of(message: Message) -> Part:
+    """Where a message is from."""
+    return message.topic() or "", message.partition() or 0
+
+
 def reach_ms(topic: str) -> int:
     """How far back a chart of a KPI topic can show; 0 where its name does not say its window.
 
@@ -132,7 +137,7 @@ class Past:
         self._done.clear()
 
     def _belongs(self, message: Message) -> bool:
-        part = message.topic() or "", message.partition() or 0
+        part = part_of(message)
         stretch = self._stretches.get(part)
         if stretch is None or part in self._done:
             return False

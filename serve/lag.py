@@ -16,6 +16,7 @@ LOG = logging.getLogger(__name__)
 
 ASKED_S = 3.0  # how often
 ANSWER_S = 5.0  # what was not answered within this time is unknown
+GOING_S = 2.0  # the end of the dashboard waits no longer for this
 END = -1  # the moment after the last message, where Kafka is asked for the offset of a moment
 
 Lags = Mapping[str, int]  # source topic -> messages not committed; a topic of which that is unknown is not there
@@ -36,9 +37,9 @@ class Lag:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; waits for it no longer than it waits for an answer."""
+        """End the thread; waits for a moment, but not for a broker that does not answer."""
         self._stopping.set()
-        self._thread.join(ANSWER_S)
+        self._thread.join(GOING_S)
 
     def _run(self) -> None:
         consumer = Consumer(self._settings)
