@@ -104,9 +104,10 @@ def status(state: State, now: float) -> str:
         return f'<p class="status trouble"><i></i>{escape(words)}</p>'
     if not state.looked:
         return f'<p class="status"><i></i>connecting to {escape(state.address)}</p>'
+    behind = f" · reading history, {state.behind:,} records to go" if state.behind else ""
     unreadable = f" · {state.unreadable:,} unreadable" if state.unreadable else ""
     topics = f"{state.topics:,} KPI topic{'s' if state.topics != 1 else ''}"
-    return f'<p class="status live"><i></i>{topics}{unreadable} · {escape(state.address)}</p>'
+    return f'<p class="status live"><i></i>{topics}{behind}{unreadable} · {escape(state.address)}</p>'
 
 
 def empty(state: State, topic: str) -> str:

@@ -67,6 +67,10 @@ def test_trouble_names_the_address_that_was_tried_and_since_when() -> None:
     assert "Kafka does not answer at 10.0.0.7:9092 · for 12 s · trying again" in text
 
 
+def test_while_history_is_read_it_says_how_much_is_to_come() -> None:
+    assert "reading history, 120,000 records to go" in words.status(State("", "", behind=120_000, looked=True), 0)
+
+
 def test_an_empty_page_says_what_to_do() -> None:
     away = words.empty(State("10.0.0.7:9092", "http://10.0.0.7:8081", trouble="Kafka does not answer"), "")
     assert all(text in away for text in ("Kafka does not answer", "10.0.0.7:9092", "http://10.0.0.7:8081", "KAFKA_BOOTSTRAP_SERVERS"))

@@ -31,6 +31,7 @@ class KpiTopic:
     kpis: Mapping[str, tuple[Any, Mapping[str, str]]]
     groups: Sequence[str] = ()
     partitions: int = 1
+    doc: str = ""
 
     def __post_init__(self) -> None:
         self.name = f"kpi.{self.source if self.source.replace('.', '').isalnum() else 'strange'}.{self.window}"
@@ -43,13 +44,13 @@ class KpiTopic:
         self.kpis = kpis
         groups = [{"name": path.replace(".", "_"), **TEXT, "group": path} for path in self.groups]
         key = [{"name": "group_by", "type": "string"}, *groups, *({"name": f"window_{at}", "type": MILLIS} for at in ("start", "end"))]
-        said = [{"name": name, "type": ["null", it[0]], "default": None, "kpi": dict(it[1])} for name, it in kpis.items()]
+        said = [{"name": name, "type": ["null", it[0]], "default": None, "doc": self.doc, "kpi": dict(it[1])} for name, it in kpis.items()]
         rest = [{"name": "revision", "type": "int"}, {"name": "final", "type": "boolean"}, {"name": "closed_by", **TEXT}]
         value = [*key, {"name": "events", "type": "long"}, *said, *rest]
         about = {"topic": self.source, "window": self.window, "size_ms": self.size_ms}
         schemas: list[dict[str, Any]] = [
             {"type": "record", "name": "Key", "fields": key},
-            {"type": "record", "name": "Value", "fields": value, "kpi": about},
+            {"type": "record", "name": "Value", "fields": value, "doc": self.doc, "kpi": about},
         ]
         texts = [json.dumps(schema) for schema in schemas]
         self.ids = [self.registry.register(f"{self.name}-{part}", text) for part, text in zip(("key", "value"), texts, strict=True)]

@@ -133,12 +133,13 @@ def test_a_topic_with_a_schema_nobody_has_seen_appears_by_itself(tab: Tab, topic
 
 def test_nothing_from_a_topic_runs_in_the_page(tab: Tab, topics: Topics, cluster: Cluster) -> None:
     kpis = {"strange": ("double", {"aggregate": EVIL, "of": EVIL, "unit": EVIL}), "text": ("string", {"aggregate": "max", "of": EVIL})}
-    rows = KpiTopic(cluster.bootstrap, topics.topics[0].registry, EVIL, "10s", SIZE_MS, kpis, ("country", "channel"))
+    kpis["bars"] = ({"type": "map", "values": "long"}, {"aggregate": EVIL})  # type: ignore[assignment] # a type in its long form
+    rows = KpiTopic(cluster.bootstrap, topics.topics[0].registry, EVIL, "10s", SIZE_MS, kpis, ("country", "channel"), doc=EVIL)
     for number in range(3):
         for group in ({"country": EVIL}, {"country": EVIL, "channel": "$$\\href{javascript:window.pwned=1}{x}$$"}):
-            rows.send(number * SIZE_MS, {"strange": 5.0 + number, "text": EVIL}, group, closed_by=EVIL, final=number < 2)
+            rows.send(number * SIZE_MS, {"strange": 5.0 + number, "text": EVIL, "bars": {EVIL: 1}}, group, closed_by=EVIL, final=number < 2)
     rows.flush()
-    set_aside(cluster.bootstrap, "kpi.dead-letters", EVIL, EVIL, 1)
+    set_aside(cluster.bootstrap, "kpi.dead-letters", EVIL, EVIL, 1, error=EVIL)
     for by in ("country", "country,channel"):
         tab.open(f"?topic={EVIL}&by={by}&group={EVIL}&asides=1")
         until(30, lambda: "strange 10s" in tab.charts())
