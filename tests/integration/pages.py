@@ -84,11 +84,16 @@ class Tab:
 
     def column(self, source: str, name: str = "y0") -> list[float | None]:
         """A column of a data source that is drawn now; empty without such a source; None is a gap."""
-        code = """([source, name]) => { const root = (name) => Bokeh.documents[0].get_model_by_name(name).children
+        return self.columns(source, name)[0]
+
+    def columns(self, source: str, *names: str) -> list[list[float | None]]:
+        """Several columns of the same moment."""
+        code = """([source, names]) => { const root = (name) => Bokeh.documents[0].get_model_by_name(name).children
             const plots = [...root("overview"), ...root("charts")].flatMap((card) => card.children ?? [])
             const found = plots.flatMap((plot) => plot.renderers ?? []).find((it) => it.data_source.name == source)
-            return found ? Array.from(found.data_source.get_column(name), (value) => Number.isNaN(value) ? null : value) : [] }"""
-        return list(self.page.evaluate(code, [source, name]))
+            const read = (name) => Array.from(found.data_source.get_column(name), (value) => Number.isNaN(value) ? null : value)
+            return names.map((name) => found ? read(name) : []) }"""
+        return list(self.page.evaluate(code, [source, list(names)]))
 
     def charts(self) -> list[str]:
         """The names of the charts shown."""
