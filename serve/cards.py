@@ -25,7 +25,6 @@ class Card:
 
     def __init__(self, band: Sequence[Kpi], together: Together, style: InlineStyleSheet) -> None:
         lines = self._lines = together.lines
-        self._x_range = together.x_range
         self.kpi = band[len(band) // 2]  # the line in a band: its median
         self._at = lines.shape.kpis.index(self.kpi)
         self._caption, self._table = (
@@ -43,11 +42,6 @@ class Card:
     def open(self, *, table: bool) -> None:
         """Show the table, or put it away."""
         self.toggle.active = table
-
-    def follow(self, last_ms: int | None) -> None:
-        """Show the newest so many milliseconds; None: all there is."""
-        if self._x_range.follow_interval != last_ms:
-            self._x_range.follow_interval = last_ms
 
     def show(self) -> None:
         """Follow the lines."""
@@ -68,11 +62,9 @@ class Card:
         self.toggle.label = f"{'Hide' if self.toggle.active else 'Show'} table of {self.kpi.family or self.kpi.name}"
 
 
-def cards(
-    kpis: Sequence[Kpi], lines: Sequence[Lines], last_ms: int | None, style: InlineStyleSheet, told: Callable[[str, bool], None]
-) -> list[Card]:
+def cards(kpis: Sequence[Kpi], lines: Sequence[Lines], style: InlineStyleSheet, told: Callable[[str, bool], None]) -> list[Card]:
     """A card for each KPI and window size; those of a size move together. `told(kpi, open)`: a person opened or closed its table."""
-    sizes = [Together(each, last_ms) for each in lines]
+    sizes = [Together(each) for each in lines]
     made = []
     for band in families(kpis):
         for together in sizes:

@@ -52,9 +52,9 @@ class Together:
     A chart without them is 60 Bokeh models more, which is half of a session's memory.
     """
 
-    def __init__(self, lines: Lines, last_ms: int | None) -> None:
+    def __init__(self, lines: Lines) -> None:
         self.lines = lines
-        self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.size_ms, follow="end", follow_interval=last_ms)
+        self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.size_ms)
         self.crosshair = Span(dimension="height", line_color="#94a3b8", line_width=1)
         self.all = {source.id: CDSView() for source in (lines.finals, lines.open)}
         self.gaps, self.idle, self.provisional = (_only(how) for how in (GAP, IDLE, OPEN))
@@ -80,7 +80,6 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
         sizing_mode="stretch_width",
         x_axis_type="datetime",
         x_range=together.x_range,
-        window_axis="x",
         tools="xbox_zoom,xpan,reset,save",
         active_drag="xbox_zoom",
         name=f"chart {kpi.name} {lines.shape.window}",

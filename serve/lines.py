@@ -74,15 +74,21 @@ class Seen:
         return id(self.points)
 
 
-def see(board: Board, shape: Shape, group: Group, until_ms: int = 0) -> Seen:
-    """What the board knows of a group now; of windows that begin before `until_ms`, unless that is 0."""
-    version, points = board.points(shape.topic, shape.window, group)
-    if until_ms and points and points[-1].row.start_ms >= until_ms:
-        points = tuple(point for point in points if point.row.start_ms < until_ms)
-    return Seen(version, points)
+def see(board: Board, shape: Shape, group: Group) -> Seen:
+    """What the board knows of a group now."""
+    return Seen(*board.points(shape.topic, shape.window, group))
 
 
 @lru_cache(maxsize=512)  # what one session has worked out, the others that look at the same take over
+def between(seen: Seen, since_ms: int, until_ms: int) -> Seen:
+    """Of a group's windows those that begin in [since_ms, until_ms); an `until_ms` of 0 is no end."""
+    points = seen.points
+    if not points or (points[0].row.start_ms >= since_ms and (not until_ms or points[-1].row.start_ms < until_ms)):
+        return seen
+    return Seen(seen.version, tuple(it for it in points if since_ms <= it.row.start_ms and (not until_ms or it.row.start_ms < until_ms)))
+
+
+@lru_cache(maxsize=512)
 def closed(seen: Seen) -> tuple[Shown, ...]:
     """A group's windows and gaps up to its newest final one; a provisional one between them has its place there."""
     rows = [point.row if point.row.final else _unsaid(point.row) for point in seen.points]
@@ -163,9 +169,14 @@ def _open_values(table: dict[str, Any], kpis: int) -> dict[str, Any]:
 
 
 class Lines:
-    """Some groups of one KPI topic. `finals` and `open` are the sources; `newest` the row that each group's number is taken from."""
+    """Some groups of one KPI topic, over the last `last_ms`, or all there is of them.
 
-    def __init__(self, shape: Shape, groups: Sequence[Group]) -> None:
+    `finals` and `open` are the sources; `newest` the row that each group's number is taken from.
+    """
+
+    def __init__(self, shape: Shape, groups: Sequence[Group], last_ms: int = 0) -> None:
+        self._last_ms = last_ms
+        self._most = min(POINTS, last_ms // shape.size_ms + 1 if last_ms else POINTS) * len(groups)
         self.shape, self.groups = shape, tuple(groups)
         self.colours = tuple(COLOURS[at % len(COLOURS)] for at in range(len(groups)))
         self.newest: list[Row | None] = [None] * len(groups)  # the newest final, the newest of all while none is final
@@ -178,7 +189,9 @@ class Lines:
 
         False where there is nothing new.
         """
-        seen = [see(board, self.shape, group, until_ms) for group in self.groups]
+        known = [between(see(board, self.shape, group), 0, until_ms) for group in self.groups]
+        newest_ms = max((it.points[-1].row.start_ms for it in known if it.points), default=0)
+        seen = [between(it, newest_ms - self._last_ms if self._last_ms else 0, 0) for it in known]
         if seen == self.seen:
             return False
         self._bring(seen)
@@ -208,7 +221,7 @@ class Lines:
             new.append(from_last)
         table = self._table(new, first=1)
         if len(table["start"]):
-            self.finals.stream(table, rollover=POINTS * len(seen))
+            self.finals.stream(table, rollover=self._most)
 
     def _table(self, rows: Sequence[Sequence[Shown]], *, first: int = 0) -> dict[str, Any]:
         placed = zip(self.groups, self.colours, rows, strict=False)  # no rows at all: an empty table

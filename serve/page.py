@@ -122,10 +122,12 @@ class Page:
         self._wish = Wish(**new)
         self._controls.write_address(self._wish)
         self._controls.follow([*self._board.catalog], self._wish)
-        if said.keys() & {"until_ms", "last"}:
-            self._paused()
         with self._document.models.freeze():
+            if view and "last" in said:
+                self._draw(view)
             self._look()
+        if "until_ms" in said:
+            self._paused()
         self._ticks = 0  # say it at once
 
     def _shown_kpis(self, view: View) -> tuple[str, ...]:
@@ -150,10 +152,10 @@ class Page:
 
     def _draw(self, view: View) -> None:
         self._groups = groups_shown(view, self._board)
-        self._lines = [Lines(each, self._groups) for each in view.shapes]
+        self._lines = [Lines(each, self._groups, RANGES.get(self._wish.last, 0)) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
-        self._cards = cards(view.kpis, self._lines, RANGES.get(self._wish.last), self._style, self._tell_table)
+        self._cards = cards(view.kpis, self._lines, self._style, self._tell_table)
         for card in self._cards:
             card.open(table=card.kpi.name in self._wish.tables)
         self._show_cards()
@@ -170,11 +172,9 @@ class Page:
         self._choose(tables=tuple(dict.fromkeys(tables_)))
 
     def _paused(self) -> None:
-        """Stop at the moment that the wish names, or go on; the charts' range follows what was chosen."""
+        """Stop at the moment that the wish names, or go on."""
         topic = self._view.shape.topic if self._view else ""
         self._arrived = self._board.arrived(topic)
-        for card in self._cards:
-            card.follow(RANGES.get(self._wish.last))
         self._controls.pause.label = words.waiting(0) if self._wish.until_ms else "Pause"
 
     def _list_asides(self) -> None:

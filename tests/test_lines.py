@@ -156,6 +156,15 @@ def test_one_session_that_is_paused_does_not_hide_rows_from_another() -> None:
     assert (column(shown.finals), column(other.finals)) == ([1.0], [1.0, 1.0])
 
 
+def test_only_the_chosen_stretch_of_time_is_drawn_and_it_moves_on() -> None:
+    shown = Shown()
+    shown.lines = Lines(SHAPE, [TOTAL], 30_000)
+    shown.take(*(row(window) for window in range(10)))
+    assert column(shown.lines.finals, "start") == [60_000, 70_000, 80_000, 90_000]
+    shown.take(row(10))
+    assert column(shown.lines.finals, "start") == [70_000, 80_000, 90_000, 100_000]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 12), st.sampled_from([DE, FR]), st.booleans(), st.integers(0, 3), st.none() | st.floats(-9, 9)),

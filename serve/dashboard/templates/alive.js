@@ -1,9 +1,9 @@
 /* The page stays alive. In: its websocket, and what the browser says of network, tab and sleep. Out: a line of words while the connection
    is lost, and the page loaded again as soon as the server has it. All that was chosen stands in the URL, so the same view comes back.
 
-   It is part of the page, not a file beside it: a server that ends while a page loads must not leave one that never tries again. It takes the
-   place of Bokeh's own reconnecting, which gives up after five attempts, never tries where the first connection failed, and cannot tell
-   a silent connection from a quiet one. */
+   It is part of the page, not a file beside it: a server that ends while a page loads must not leave one that never tries again. It takes
+   the place of Bokeh's own reconnecting, which gives up after five attempts, never tries where the first connection failed, and cannot
+   tell a silent connection from a quiet one. */
 "use strict";
 (() => {
   const SILENCE_MS = 10_000 // a page with charts hears the server several times a second; after this it asks
@@ -11,7 +11,7 @@
   const FIRST_MS = 1_000 // between attempts, doubled up to
   const LONGEST_MS = 10_000
   const ARRIVAL_MS = 30_000 // the page has grown to its full height by then
-  const QUESTION = [{msgid: "alive", msgtype: "SERVER-INFO-REQ"}, {}, {}].map((part) => JSON.stringify(part)) // Bokeh's protocol: three texts
+  const QUESTION = [{msgid: "alive", msgtype: "SERVER-INFO-REQ"}, {}, {}].map((part) => JSON.stringify(part)) // Bokeh's protocol
 
   let {reloads, top} = history.state?.alive ?? {reloads: 0, top: 0} // so many in a row, and how far down the reader was
   history.replaceState({alive: {reloads, top: 0}}, "")
@@ -79,19 +79,30 @@
 
   function wait() {
     clearTimeout(next)
-    next = setTimeout(attempt, pause_ms * (0.75 + Math.random() / 2)) // not all pages at the same moment
+    next = setTimeout(attempt, pause_ms * (0.75 + Math.random() / 2)) // so that not all pages come at the same moment
     pause_ms = Math.min(2 * pause_ms, LONGEST_MS)
   }
 
   async function attempt() {
     if (trying) return
     trying = true
-    const has_page = await fetch(location.href, {cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS)}).then((it) => it.ok, () => false)
+    const there = await has_page()
     trying = false
     if (!lost) return
-    if (!has_page) return wait()
+    if (!there) return wait()
     history.replaceState({alive: {reloads: reloads + 1, top: top || scrollY}}, "")
     location.reload()
+  }
+
+  /* Whether the server has the page. Bokeh's answer to this costs no session; a proxy or a hotel's sign-in page in its place gives none. */
+  async function has_page() {
+    try {
+      const where = location.pathname.replace(/\/?$/, "/metadata")
+      const answer = await fetch(where, {cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS)})
+      return answer.ok && "url" in await answer.json()
+    } catch {
+      return false
+    }
   }
 
   function say(words) {

@@ -82,17 +82,22 @@ class Tab:
         self.page.wait_for_function("window.Bokeh?.documents?.[0]?.roots().length > 0")
         return self
 
-    def column(self, lines: str, name: str = "y0", window: str = "") -> list[Any]:
+    def column(self, lines: str, name: str = "y0") -> list[Any]:
         """A column of what is drawn now of a group: `lines` is "finals total" or "open DE". None is NaN; empty where there is none."""
+        return self.columns(lines, name)[0]
+
+    def columns(self, lines: str, *names: str) -> list[list[Any]]:
+        """Several columns of the same moment."""
         kind, group = lines.split(" ", 1)
-        code = """([kind, group, window, name]) => {
+        code = """([kind, group, names]) => {
             const plots = Bokeh.documents[0].get_model_by_name("charts").children.flatMap((card) => card.children ?? [])
-            const named = (it) => window ? it.name == `${kind} ${window}` : it.name?.startsWith(`${kind} `)
-            const source = plots.flatMap((plot) => plot.renderers ?? []).map((it) => it.data_source).find(named)
-            if (!source) return []
-            const groups = Array.from(source.get_column("group")), values = Array.from(source.get_column(name))
-            return values.filter((_, at) => groups[at] == group).map((value) => Number.isNaN(value) ? null : value) }"""
-        return list(self.page.evaluate(code, [kind, group, window, name]))
+            const sources = plots.flatMap((plot) => plot.renderers ?? []).map((it) => it.data_source)
+            const source = sources.find((it) => it.name?.startsWith(`${kind} `))
+            if (!source) return names.map(() => [])
+            const groups = Array.from(source.get_column("group"))
+            const read = (name) => Array.from(source.get_column(name), (value) => Number.isNaN(value) ? null : value)
+            return names.map((name) => read(name).filter((_, at) => groups[at] == group)) }"""
+        return list(self.page.evaluate(code, [kind, group, list(names)]))
 
     def charts(self) -> list[str]:
         """The charts shown: "revenue 10s"."""
@@ -100,11 +105,16 @@ class Tab:
             .flatMap((card) => card.children ?? []).map((part) => part.name).filter((name) => name?.startsWith("chart "))"""
         return [name.removeprefix("chart ") for name in self.page.evaluate(code)]
 
+    def drawn(self, chart: str, what: str) -> Any:
+        """What JavaScript says of a chart's model, as `plot`: "plot.x_range.end"."""
+        code = """(name) => { const cards = Bokeh.documents[0].get_model_by_name("charts").children
+            const plot = cards.flatMap((card) => card.children ?? []).find((it) => it.name == name)
+            return WHAT }"""
+        return self.page.evaluate(code.replace("WHAT", what), f"chart {chart}")
+
     def marked(self, chart: str, mark: str) -> list[int]:
         """Which rows of the finals a mark is drawn at: "gaps", "unknown", "idle"."""
-        code = """([chart, mark]) => Array.from(Bokeh.documents[0].get_model_by_name(`chart ${chart}`).renderers
-            .find((it) => it.name == mark).view.indices.ones())"""
-        return list(self.page.evaluate(code, [chart, mark]))
+        return list(self.drawn(chart, f"Array.from(plot.renderers.find((it) => it.name == '{mark}').view.indices.ones())"))
 
     def tile(self, topic: str, kpi: str) -> str:
         """The words of an overview tile."""

@@ -21,7 +21,7 @@ EVERY_S = 0.2
 EVENTS = 160
 # At each change of what is shown: once it is painted, what each window's point says. Bokeh paints in the frame after the change.
 WATCH = """() => { window.seen = []
-    const sources = new Set(Bokeh.documents[0].get_model_by_name("chart n").renderers.map((renderer) => renderer.data_source))
+    const sources = new Set(Bokeh.documents[0].get_model_by_name("chart n 10s").renderers.map((renderer) => renderer.data_source))
     const points = () => [...sources].flatMap((source) => {
         const counts = source.get_column("y0")
         return Array.from(source.get_column("start"), (start, at) => [start, counts[at]]) })

@@ -70,9 +70,8 @@ def test_finals_are_solid_and_provisional_points_are_dashed_from_the_last_final_
     assert tab.column("open total", "start") == [NOW_MS + number * SIZE_MS for number in (topics.next - 1, topics.next)]
     assert tab.column("open total", "y0")[0] == tab.column("finals total", "y0")[-1]
     assert tab.column("open total", "d0")[0] is None
-    code = """() => Bokeh.documents[0].get_model_by_name("chart revenue 10s").renderers.filter((r) => r.glyph.type == "Segment")
-        .map((r) => [r.data_source.name, r.glyph.line_dash.value])"""
-    assert tab.page.evaluate(code) == [["finals 10s", []], ["open 10s", "dashed"]]
+    lines = "plot.renderers.filter((it) => it.glyph.type == 'Segment').map((it) => [it.data_source.name, it.glyph.line_dash.value])"
+    assert tab.drawn("revenue 10s", lines) == [["finals 10s", []], ["open 10s", "dashed"]]
 
 
 def test_the_picture_of_the_readme(tab: Tab, topics: Topics) -> None:
