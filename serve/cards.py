@@ -64,7 +64,7 @@ class Card:
 
 def cards(kpis: Sequence[Kpi], lines: Sequence[Lines], style: InlineStyleSheet, told: Callable[[str, bool], None]) -> list[Card]:
     """A card for each KPI and window size; those of a size move together. `told(kpi, open)`: a person opened or closed its table."""
-    sizes = [Together(each) for each in lines]
+    sizes = [Together(each, style) for each in lines]
     made = []
     for band in families(kpis):
         for together in sizes:

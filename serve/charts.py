@@ -21,6 +21,7 @@ from bokeh.models import (
     FactorRange,
     GroupFilter,
     HoverTool,
+    InlineStyleSheet,
     Quad,
     Scatter,
     Segment,
@@ -42,8 +43,9 @@ MOMENT = 'return new Date(value).toISOString().slice(0, 19).replace("T", " ")'
 COUNT = 'return Number.isNaN(value) ? "" : new Intl.NumberFormat("en").format(value)'
 UNKNOWN = f"""const {{how, %s: value}} = source.data
 return Array.from(how.keys()).filter((at) => Number.isNaN(value[at]) && !['{GAP}', '{OPEN}'].includes(how[at]))"""
-TOOLTIP = """<div class="tip"><b style="color: @colour">@group</b> &nbsp;<b>@{%s}{custom}</b> %s<br>
-@start{custom} to @end{custom} UTC<br>@events{custom} events · revision @revision{custom} · @how</div>"""
+TIP = "font: 12px/1.5 var(--sans); padding: 2px 4px"
+TOOLTIP = f"""<div style="{TIP}"><b style="color: @colour">@group</b> &nbsp;<b>@{{%s}}{{custom}}</b> %s<br>
+@start{{custom}} to @end{{custom}} UTC<br>@events{{custom}} events · revision @revision{{custom}} · @how</div>"""
 
 
 class Together:
@@ -52,8 +54,9 @@ class Together:
     A chart without them is 60 Bokeh models more, which is half of a session's memory.
     """
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, style: InlineStyleSheet) -> None:
         self.lines = lines
+        self.style = style
         self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.size_ms)
         self.crosshair = Span(dimension="height", line_color="#94a3b8", line_width=1)
         self.all = {source.id: CDSView() for source in (lines.finals, lines.open)}
@@ -80,6 +83,7 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
         sizing_mode="stretch_width",
         x_axis_type="datetime",
         x_range=together.x_range,
+        stylesheets=[together.style],
         tools="xbox_zoom,xpan,reset,save",
         active_drag="xbox_zoom",
         name=f"chart {kpi.name} {lines.shape.window}",
@@ -136,6 +140,7 @@ class Bars:
             height=HEIGHT,
             sizing_mode="stretch_width",
             y_range=self._factors,
+            stylesheets=[together.style],
             tools="",
             toolbar_location=None,
             name=f"chart {kpi.name} {together.lines.shape.window}",
@@ -146,7 +151,7 @@ class Bars:
         self.plot.ygrid.visible = False
         bars = self.plot.hbar(y="value", right="number", height=0.72, source=self.source, color=together.lines.colours[0], line_alpha=0)
         hover = HoverTool(renderers=list[Any]([bars]), formatters={"@number": together.number}, visible=False)
-        hover.tooltips = f'<div class="tip"><b>@value</b> &nbsp;<b>@number{{custom}}</b> {literal(kpi.unit)}</div>'
+        hover.tooltips = f'<div style="{TIP}"><b>@value</b> &nbsp;<b>@number{{custom}}</b> {literal(kpi.unit)}</div>'
         self.plot.add_tools(hover)
 
     def show(self, value: Value) -> None:

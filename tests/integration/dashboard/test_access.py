@@ -11,12 +11,10 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page
 
-from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
-from tests.integration.browser import chromium
-from tests.integration.dashboard.pages import Tab, address_at, served, server, until
-from tests.integration.dashboard.three_topics import PAST, Topics
+from tests.integration.dashboard.pages import Tab, address_at, server, until
+from tests.integration.dashboard.three_topics import PAST
 
 TOPIC = "?topic=shop.orders&by=country"
 SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
@@ -53,28 +51,9 @@ class Stop:
         return {"x": x, "y": y, "width": self.width + 2 * RING, "height": self.height + 2 * RING}
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with embedded.cluster(home=tmp_path_factory.mktemp("access")) as started:
-        Topics(started).write(PAST)
-        yield started
-
-
-@pytest.fixture(scope="module")
-def address(cluster: Cluster) -> Iterator[str]:
-    with served(cluster.environ) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
 def opened(browser: Browser, address: str, query: str, size: str = "desktop", scheme: str = "light") -> Tab:
     tab = Tab(browser, address, viewport=SIZES[size], color_scheme=scheme).open(query)
-    line = "finals DE" if "by=country" in query else "finals shop.orders"
+    line = "finals DE" if "by=country" in query else "finals total"
     until(30, lambda: len(tab.column(line)) >= PAST)
     tab.page.wait_for_function("Bokeh.documents[0].is_idle")
     return tab
@@ -155,27 +134,30 @@ def luminance(page: Page, stop: Stop) -> np.ndarray[tuple[int, ...], np.dtype[np
     return np.asarray(linear @ [0.2126, 0.7152, 0.0722])
 
 
-@pytest.mark.parametrize("key", ["Enter", "Space"])
-def test_a_topic_is_opened_by_keyboard(browser: Browser, address: str, key: str) -> None:
+def test_a_topic_is_opened_by_keyboard(browser: Browser, address: str) -> None:
     tab = opened(browser, address, "")
     reach(tab.page, "shop.orders")
-    tab.page.keyboard.press(key)
+    tab.page.keyboard.press("Enter")
     tab.page.wait_for_url("**?topic=shop.orders")
     tab.page.close()
     assert tab.errors == []
 
 
-def test_lists_are_set_by_keyboard(browser: Browser, address: str) -> None:
+def test_lists_groups_tables_and_the_pause_are_set_by_keyboard(browser: Browser, address: str) -> None:
     tab = opened(browser, address, "?topic=shop.orders")
     reach(tab.page, "Grouped by")
     tab.page.keyboard.press("ArrowDown")
     tab.page.wait_for_url("**?topic=shop.orders&by=country")
     until(15, lambda: tab.column("finals FR"))
-    tab.page.keyboard.press("Tab")  # to the groups, where a letter finds and Enter chooses
-    tab.page.keyboard.type("FR")
-    tab.page.keyboard.press("Enter")
-    tab.page.wait_for_url("**?topic=shop.orders&by=country&group=FR")
+    reach(tab.page, "Pause")
+    tab.page.keyboard.press("Space")
+    tab.page.get_by_role("button", name="Resume").wait_for()
+    reach(tab.page, "DE")
+    tab.page.keyboard.press("Space")
     until(15, lambda: tab.column("finals FR") and not tab.column("finals DE"))
+    reach(tab.page, "Show table of revenue")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("table").wait_for()
     tab.page.close()
     assert tab.errors == []
 
