@@ -2,8 +2,8 @@
    is lost, and the page loaded again as soon as the server has it. All that was chosen stands in the URL, so the same view comes back.
 
    It is part of the page, not a file beside it: a server that ends while a page loads must not leave one that never tries again. It takes
-   the place of Bokeh's own reconnecting, which gives up after five attempts, never tries where the first connection failed, and cannot
-   tell a silent connection from a quiet one. */
+   the place of Bokeh's own reconnecting, which pulls the document without its columns ("buffer for id=... not found", 3.9.2), gives up
+   after five attempts, never tries where the first connection failed, and cannot tell a silent connection from a quiet one. */
 "use strict";
 (() => {
   const SILENCE_MS = 10_000 // a page with charts hears the server several times a second; after this it asks
