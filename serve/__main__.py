@@ -14,10 +14,8 @@ import logging
 import os
 import sys
 
-from flows.connection import connection
 from flows.errors import ConfigError
-from flows.exposition import port_of
-from serve.settings import Settings, read_sessions, read_settings
+from serve.settings import Settings, read_settings
 from serve.site import site
 
 
@@ -32,9 +30,6 @@ def main() -> int:
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # else each 503 of /healthz is an error in the log
     try:
         settings = read_settings(os.environ)
-        read_sessions(os.environ)
-        connection(os.environ)
-        port_of(os.environ, "DASHBOARD_METRICS_PORT")
         server = site(settings)
     except ConfigError as error:
         _say(f"serve: {error}")
@@ -42,7 +37,7 @@ def main() -> int:
     except OSError as error:
         _say(f"serve: {_unheard(settings, error)}")
         return 1
-    server.start()
+    server.start()  # app_hooks.py reads the other settings, and leaves with a line as well
     host = "localhost" if settings.address in {"127.0.0.1", "0.0.0.0", "::"} else settings.address  # noqa: S104 - where it listens is said, not chosen
     server.io_loop.add_callback(_say, f"The dashboard:  http://{host}:{server.port}/dashboard")
     server.run_until_shutdown()

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from tests.load.measure import between, buckets, percentile, quantile, slope, value
+from tests.load.run import Report
 
 PAGE = """# TYPE frame histogram
 frame_bucket{le="0.1"} 1.0
@@ -44,3 +45,17 @@ def test_the_slope_is_that_of_the_line_through_the_points() -> None:
     assert slope([(0, 1), (1, 3), (2, 5)]) == 2
     assert slope([(0, 1)]) == 0
     assert slope([(1, 1), (1, 2)]) == 0
+
+
+def test_a_run_that_keeps_its_promises_has_no_misses_and_one_that_does_not_names_them() -> None:
+    right = Report(mib_a_session=5, frame_p95_ms=250, cores_at_4_hz=1, lag_s=2, beyond=503, beyond_text="All places are taken")
+    assert right.misses() == []
+    wrong = Report(mib_a_session=6, frame_p95_ms=300, cores_at_4_hz=1.1, lag_s=3, beyond=200, failed=["gone"])
+    assert [miss.partition(":")[0] for miss in wrong.misses()] == [
+        "MiB a session",
+        "p95 of a frame, ms",
+        "cores for 4 frames a second of all pages",
+        "lag of the flow, s",
+        "a page beyond the cap",
+        "a visitor",
+    ]

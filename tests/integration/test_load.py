@@ -30,15 +30,3 @@ def test_19_of_20_frames_take_at_most_250_ms(report: Report) -> None:
 def test_one_page_more_than_the_cap_meets_the_sign(report: Report) -> None:
     assert report.beyond == 503
     assert "All places are taken" in report.beyond_text
-
-
-def test_a_run_that_keeps_its_promises_has_no_misses_and_one_that_does_not_names_them(report: Report) -> None:
-    assert report.misses() == []
-    wrong = Report(mib_a_session=6, frame_p95_ms=300, lag_s=3, beyond=200, failed=["gone"])
-    assert [miss.partition(":")[0] for miss in wrong.misses()] == [
-        "MiB a session",
-        "p95 of a frame, ms",
-        "lag of the flow, s",
-        "a page beyond the cap",
-        "a visitor",
-    ]

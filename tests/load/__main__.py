@@ -19,7 +19,7 @@ from tests.load.run import LOGS, SHORT, Plan, run
 def plan(words: Sequence[str] | None = None) -> Plan:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="40 pages, held for 10 s, no churn")
+    parser.add_argument("--short", action="store_true", help="25 pages, held for 10 s, no churn")
     parser.add_argument("--sessions", type=int, default=100, metavar="N", help="pages that are open, and the cap (100)")
     parser.add_argument("--hold", type=float, default=120, metavar="S", help="seconds they are held and measured (120)")
     parser.add_argument("--churn", type=float, default=900, metavar="S", help="seconds in which pages leave and come after that (900)")

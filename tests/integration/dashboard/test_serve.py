@@ -268,11 +268,14 @@ def test_a_stranger_with_a_token_of_his_own_gets_no_websocket_beyond_the_cap() -
 
 def test_bokeh_serve_knows_the_cap_too() -> None:
     command = [str(Path(sys.executable).with_name("bokeh")), "serve", "dashboard"]
-    with served({**NOWHERE, "DASHBOARD_SESSIONS": "1"}, command, "/static/js/bokeh.min.js") as small:
+    metrics = free_port()
+    environ = {**NOWHERE, "DASHBOARD_SESSIONS": "1", "DASHBOARD_METRICS_PORT": str(metrics)}
+    with served(environ, command, "/static/js/bokeh.min.js") as small:
         assert "All places are taken" not in small.get("/dashboard")[2]
         body = small.get("/dashboard")[2]
         assert "All places are taken" in body
         assert "bokeh" not in body.lower()
+        assert Server(small.process, metrics).metric("dashboard_sessions") == 1  # none was made for it
         token = generate_jwt_token(generate_session_id())
         assert "All places are taken" in small.get(f"/dashboard?bokeh-token={token}")[2]  # nor for who brings a name
         until(60, lambda: "All places are taken" not in small.get("/dashboard")[2])  # who never connected has left
