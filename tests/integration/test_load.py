@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from infra.embedded.cluster import say_to_stderr
-from tests.load.run import SHORT, Report, run
+from tests.load.parts import SHORT
+from tests.load.run import Report, run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 
 from infra.embedded import PartError
 from infra.embedded.child import interrupt
-from tests.load.run import LOGS, SHORT, Plan, run
+from tests.load.parts import LOGS, SHORT, Plan
+from tests.load.run import run
 
 
 def plan(words: Sequence[str] | None = None) -> Plan:

@@ -1,47 +1,20 @@
 """One run: a real broker, rows each second, a real server, visitors in a process of their own. In: how many, how long. Out: figures."""
 
-import json
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from infra import embedded
-from infra.embedded import Cluster
-from infra.embedded.child import Child, free_port
 from tests.load.flow import Flow
 from tests.load.measure import between, buckets, quantile, slope, value
+from tests.load.parts import LOGS, Plan, Server, Visitors, visitors
 from tests.load.rows import Rows
 from tests.load.visitors import OPENING
 
-ROOT = Path(__file__).parents[2]
-LOGS = ROOT / ".load"
-MIB = 2**20
 SAMPLE_S = 1.0
 SETTLE_S = 15.0  # until Bokeh has forgotten sessions that were left: UNUSED_MS and CHECK_MS of serve/site.py, and a moment
 FRAMES = "dashboard_frame_seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many pages, how long they are held, and how long one leaves and another comes every `churn_s`."""
-
-    sessions: int
-    hold_s: float
-    churning_s: float
-    churn_s: float
-    flow_rate: int = 0  # events a second through a real flow beside it; 0: none
-    profile: bool = False
-
-
-SHORT = Plan(sessions=25, hold_s=10, churning_s=0, churn_s=1)
 
 
 @dataclass
@@ -79,82 +52,6 @@ class Report:
         if self.beyond != 503 or "All places are taken" not in self.beyond_text:
             missed.append(f"a page beyond the cap: got HTTP {self.beyond}, want 503 and the sign")
         return missed + [f"a visitor: {words}" for words in self.failed]
-
-
-class Server:
-    """`python -m serve` on free ports, and how it is."""
-
-    def __init__(self, cluster: Cluster, plan: Plan) -> None:
-        port = free_port()
-        environ = {**cluster.environ, "DASHBOARD_PORT": str(port), "DASHBOARD_SESSIONS": str(plan.sessions), "PYTHONPATH": str(ROOT)}
-        self.root = f"http://127.0.0.1:{port}"
-        self.child = Child(
-            "dashboard",
-            [sys.executable, "-m", *(["tests.load.profiled", str(LOGS / "profile")] if plan.profile else ["serve"])],
-            LOGS / "dashboard.log",
-            environ,
-        )
-        self._process = psutil.Process(self.child.pid)
-        self.child.wait_until(self._reads, 120)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and body."""
-        try:
-            with urllib.request.urlopen(self.root + path, timeout=60) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def mib(self) -> float:
-        """Its resident memory."""
-        return self._process.memory_info().rss / MIB
-
-    def cpu_s(self) -> float:
-        """What it has computed so far."""
-        times = self._process.cpu_times()
-        return times.user + times.system
-
-    def metrics(self) -> str:
-        """Its metrics page."""
-        return self.get("/metrics")[1]
-
-    def _reads(self) -> bool:
-        try:
-            status, text = self.get("/healthz")
-        except OSError:
-            return False
-        return status == 200 and json.loads(text)["topics"] >= 9
-
-
-class Visitors:
-    """The process of the visitors."""
-
-    def __init__(self, address: str, plan: Plan) -> None:
-        command = [sys.executable, "-m", "tests.load.visitors", address, str(plan.sessions), str(plan.churn_s)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, order: str) -> dict[str, object]:
-        """What they tell when they have done it."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(order + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, object] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def end(self) -> None:
-        """All leave."""
-        self._process.communicate(timeout=20)
-
-
-@contextmanager
-def visitors(address: str, plan: Plan) -> Iterator[Visitors]:
-    """Visitors that are gone afterwards."""
-    started = Visitors(address, plan)
-    try:
-        yield started
-    finally:
-        started.end()
 
 
 def run(plan: Plan, say: Callable[[str], None], home: Path | None = None) -> Report:
