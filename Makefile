@@ -55,7 +55,7 @@ replay-dead: $(stamp) ## write dead letters to their source topic again, after a
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download
 	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile tests/integration/test_chaos*.py # first, and apart: others measure seconds
-	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile --ignore-glob '*/test_chaos*.py'
+	@$(bin)/python -m pytest --numprocesses 3 --dist loadfile --ignore-glob '*/test_chaos*.py'
 
 test-cluster: $(stamp) ## build the cluster, start it, and prove that it works; needs Docker (CLUSTER_KEEP=1 leaves it running)
 	@$(bin)/python -m pytest -v --durations=0 tests/cluster

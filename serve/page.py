@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from bokeh.document import Document
-from bokeh.models import Column, InlineStyleSheet
+from bokeh.models import Column, CustomJS, InlineStyleSheet
 from bokeh.models.widgets import Button, Div
 
 from serve import listings, metrics, words
@@ -65,6 +65,8 @@ class Page:
         self._controls.pause.on_click(lambda: self._choose(until_ms=0 if self._wish.until_ms else int(self._clock() * 1000)))
         self._controls.csv.on_click(self._save)
         self._newer.on_click(self._list_asides)
+        self._former = CustomJS(code="")  # knows the cards that were replaced: what a browser still says of them is no error then
+        self._status.js_on_change("disabled", self._former)
         self.tick()
         with document.models.freeze():
             for root in (self._status, self._overview.root, self._controls.root, heading, self._charts):
@@ -91,6 +93,8 @@ class Page:
         if self._ticks % SAY_TICKS == 0:
             self._say()
         self._ticks += 1
+        if self._ticks % MORE_TICKS == 0 and self._former.args:
+            self._former.args = {}
 
     def _has_more_groups(self, view: View) -> bool:
         """Whether groups have come that there is still a place for."""
@@ -155,6 +159,7 @@ class Page:
         self._lines = [Lines(each, self._groups, RANGES.get(self._wish.last, 0)) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
+        self._former.args = {f"card{at}": card.root for at, card in enumerate(self._cards)}
         self._cards = cards(view.kpis, self._lines, self._style, self._tell_table)
         for card in self._cards:
             card.open(table=card.kpi.name in self._wish.tables)
