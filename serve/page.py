@@ -27,7 +27,7 @@ from serve.selection import RANGES, TOP, View, Wish, groups_shown, read_wish, re
 from serve.shape import Group
 
 TICK_MS = 250
-SAY_TICKS = 4  # ages are said anew this seldom: a second is as fine as anybody reads them
+SAY_TICKS = 8  # ages are said anew this seldom: each text that changes is a message, 1 ms of CPU
 MORE_TICKS = 20  # while fewer groups than that are known, further ones are looked for this seldom
 
 

@@ -14,6 +14,15 @@ def value(page: str, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def total(page: str, name: str) -> float:
+    r"""The sum of a metric over all its labels.
+
+    >>> total('read_total{part="0"} 2.0\nread_total{part="1"} 3.0\nread_created{part="0"} 9.0', "read_total")
+    5.0
+    """
+    return sum(float(count) for count in re.findall(rf"^{re.escape(name)}{{.*}} (\S+)$", page, re.MULTILINE))
+
+
 def buckets(page: str, name: str) -> dict[float, float]:
     """A histogram."""
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra import embedded
 from tests.load.flow import Flow
-from tests.load.measure import between, buckets, quantile, slope, value
+from tests.load.measure import between, buckets, percentile, quantile, slope, value
 from tests.load.parts import LOGS, Plan, Server, Visitors, visitors
 from tests.load.rows import Rows
 from tests.load.visitors import OPENING
@@ -70,7 +70,9 @@ def run(plan: Plan, say: Callable[[str], None], home: Path | None = None) -> Rep
                     play.churn(crowd)
         finally:
             if flow:
-                play.report.lag_s = flow.stop()
+                lags_s = flow.stop()
+                half, most, play.report.lag_s = (percentile(lags_s, share) for share in (0.5, 0.95, 1))
+                say(f"lag of the flow, looked at {len(lags_s)} times: p50 {half:.2f}, p95 {most:.2f}, at most {play.report.lag_s:.2f} s")
             server.child.stop(20)
     return play.report
 
