@@ -40,7 +40,7 @@ class Page:
     """The page of a session. Nothing outside refers to it, so it goes when its document goes."""
 
     def __init__(self, document: Document, feed: Feed, arguments: Mapping[str, Sequence[bytes]], clock: Callable[[], float] = time) -> None:
-        self._document, self._feed, self._board, self._clock = document, feed, feed.board, clock
+        self._feed, self._board, self._clock = feed, feed.board, clock
         self._wish = read_wish(arguments)
         self._view: View | None = None
         self._catalog: object = None
@@ -68,7 +68,7 @@ class Page:
         self._former = CustomJS(code="")  # knows the cards that were replaced: what a browser still says of them is no error then
         self._status.js_on_change("disabled", self._former)
         self.tick()
-        with document.models.freeze():
+        with document.models.freeze():  # else Bokeh walks through all models for each
             for root in (self._status, self._overview.root, self._controls.root, heading, self._charts):
                 document.add_root(root)
         document.title = "Live KPIs"
@@ -82,9 +82,8 @@ class Page:
     def _follow(self) -> None:
         if self._catalog is not self._board.catalog:
             self._catalog = self._board.catalog
-            with self._document.models.freeze():  # without it, Bokeh walks through all models for each list of children that changes
-                self._overview.follow(self._board.catalog)
-                self._look()
+            self._overview.follow(self._board.catalog)
+            self._look()
         elif self._view and self._ticks % MORE_TICKS == 0 and self._has_more_groups(self._view):
             self._draw(self._view)
         self._overview.show(self._wish, self._view.shape.topic if self._view else "")
@@ -126,10 +125,9 @@ class Page:
         self._wish = Wish(**new)
         self._controls.write_address(self._wish)
         self._controls.follow([*self._board.catalog], self._wish)
-        with self._document.models.freeze():
-            if view and "last" in said:
-                self._draw(view)
-            self._look()
+        if view and "last" in said:
+            self._draw(view)
+        self._look()
         if "until_ms" in said:
             self._paused()
         self._ticks = 0  # say it at once

@@ -75,6 +75,7 @@ def test_finals_are_solid_and_provisional_points_are_dashed_from_the_last_final_
 
 
 def test_the_picture_of_the_readme(tab: Tab, topics: Topics) -> None:
+    tab.page.set_viewport_size({"width": 1440, "height": 880})
     tab.open("?topic=shop.orders&by=country")
     topics.write(1)
     until(30, lambda: len(tab.column("open FR")) == 2)

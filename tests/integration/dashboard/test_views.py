@@ -112,15 +112,12 @@ def test_a_page_that_was_paused_opens_at_the_same_moment(tab: Tab, topics: Topic
 
 def test_the_range_of_time_is_chosen_and_stays_in_the_address(tab: Tab) -> None:
     tab.open("?topic=sensors.readings&last=5m")
-    until(30, tab.charts)
-    until(15, lambda: len(tab.column("finals total")) == 30)
+    until(30, lambda: len(tab.column("finals total")) == 30)
     tab.choose("Time range", "last 15m")
     until(15, lambda: len(tab.column("finals total")) == 90)
-    code = (
-        """() => { const {x_range} = Bokeh.documents[0].get_model_by_name("chart temperature 10s"); return x_range.end - x_range.start }"""
-    )
-    until(15, lambda: tab.page.evaluate(code) > 900_000)
+    until(15, lambda: tab.drawn("temperature 10s", "plot.x_range.end - plot.x_range.start") > 900_000)
     assert "last=15m" in tab.page.url
+    assert tab.drawn("temperature 10s", "plot.below[0].axis_line_color") is None  # a chart that is drawn anew has the theme, too
 
 
 def test_the_table_behind_a_chart_has_its_rows_and_stays_open_in_the_address(tab: Tab, topics: Topics) -> None:
