@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 
 from bokeh.models import Column, InlineStyleSheet
 from bokeh.models.ui import UIElement
@@ -16,8 +15,10 @@ from serve.shape import Kpi
 
 def families(kpis: Sequence[Kpi]) -> list[tuple[Kpi, ...]]:
     """KPIs, those that are one chart together: a number alone, the quantiles of one family from the lowest to the highest."""
-    together = groupby(kpis, key=lambda kpi: (kpi.family, "" if kpi.family else kpi.name))
-    return [tuple(sorted(each, key=lambda kpi: kpi.quantile or 0.0)) for _, each in together]
+    together: dict[tuple[str, str], list[Kpi]] = {}
+    for kpi in kpis:
+        together.setdefault((kpi.family, "" if kpi.family else kpi.name), []).append(kpi)
+    return [tuple(sorted(each, key=lambda kpi: kpi.quantile or 0.0)) for each in together.values()]
 
 
 class Card:
@@ -68,9 +69,11 @@ def cards(kpis: Sequence[Kpi], lines: Sequence[Lines], style: InlineStyleSheet, 
     made = []
     for band in families(kpis):
         for together in sizes:
-            if not set(band) <= set(together.lines.shape.kpis):
+            own = {kpi.name: kpi for kpi in together.lines.shape.kpis}
+            its_band = [own[kpi.name] for kpi in band if kpi.name in own]
+            if not its_band:
                 continue  # a KPI that this window's topic has not got yet
-            card = Card(band, together, style)
+            card = Card(its_band, together, style)
             card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
             made.append(card)
     return made

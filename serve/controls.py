@@ -26,6 +26,7 @@ class Controls:
         self._board, self._said = board, said
         self._view: View | None = None
         self._listed: list[Group] = []
+        self._listed_of: object = None
         self._drawn: list[Group] = []
         small: dict[str, Any] = {"stylesheets": [style], "margin": 0}
         self.topic = Select(title="Topic", width=220, **small)
@@ -56,7 +57,7 @@ class Controls:
             getattr(self, name).on_change("value", lambda _attr, _old, new, name=name: self._said(**{name: new}))
         self.by.on_change("value", lambda _attr, _old, new: self._said(by=tuple(new.split(",")) if new else ()))
         self.asides.on_change("active", lambda _attr, _old, new: self._said(asides=new))
-        self.kpis.on_change("active", lambda _attr, _old, new: self._said(kpis=self._named(new)))
+        self.kpis.on_change("active", lambda _attr, _old, new: self._chosen(new))
         self.groups.on_change("active", lambda _attr, _old, new: self._ticked(new))
         self.search.on_change("value_input", lambda _attr, _old, _new: self._list())
         self.asked.js_on_change("tags", CustomJS(code=ADDRESS))
@@ -82,16 +83,30 @@ class Controls:
         names = [kpi.name for kpi in self._all_kpis(view)]
         if names != self.kpis.labels:
             self.kpis.labels = names
-        self.kpis.active = [at for at, name in enumerate(names) if name in {kpi.name for kpi in view.kpis}]
+        self.kpis.active = self._shown(view)
         self._find.visible = bool(view.by)
-        self._list()
+        of = (view.shape.topic, view.shape.window, view.by, view.order)
+        if of == self._listed_of and set(self._drawn) <= set(self._listed):
+            self._tick()  # the list stays as it is: a second tick may be under way, and it says a place in the list
+        else:
+            self._list()
+        self._listed_of = of
 
     def _all_kpis(self, view: View) -> list[Any]:
         return [*{kpi.name: kpi for shape in reversed(view.shapes) for kpi in shape.kpis}.values()]
 
+    def _chosen(self, active: Sequence[int]) -> None:
+        self._said(kpis=self._named(active))
+        if not active and self._view:
+            self.kpis.active = self._shown(self._view)  # no choice is all of them
+
+    def _shown(self, view: View) -> list[int]:
+        shown = {kpi.name for kpi in view.kpis}
+        return [at for at, name in enumerate(self.kpis.labels) if name in shown]
+
     def _named(self, active: Sequence[int]) -> tuple[str, ...]:
         """The KPIs ticked; none, or all of them: no choice."""
-        names = tuple(self.kpis.labels[at] for at in active)
+        names = tuple(self.kpis.labels[at] for at in sorted(active) if at < len(self.kpis.labels))  # the browser says 10 before 2
         return () if len(names) == len(self.kpis.labels) else names
 
     def _list(self) -> None:
@@ -99,13 +114,15 @@ class Controls:
         view = self._view
         if view is None or not view.by:
             return
-        at = view.shape.kpis.index(view.kpis[0]) if view.kpis[0] in view.shape.kpis else None
-        found = self._board.search(view.shape.topic, view.shape.window, view.by, self.search.value_input or "", OFFERED, at)
+        found = self._board.search(view.shape.topic, view.shape.window, view.by, self.search.value_input or "", OFFERED, view.order)
         self._listed = [*dict.fromkeys((*self._drawn, *found))][: OFFERED + len(self._drawn)]
         labels = [label(group.values) for group in self._listed]
         if labels != self.groups.labels:
             self.groups.labels = labels
-        self.groups.active = [*range(len(self._drawn))]
+        self._tick()
+
+    def _tick(self) -> None:
+        self.groups.active = [at for at, group in enumerate(self._listed) if group in self._drawn]
 
     def count(self) -> None:
         """Say how many groups there are."""
@@ -117,12 +134,12 @@ class Controls:
 
     def _ticked(self, active: Sequence[int]) -> None:
         """The groups ticked, at most as many as there are colours; none: the page chooses."""
-        chosen = [self._listed[at] for at in active if at < len(self._listed)]
-        if chosen == self._drawn:
+        ticked = {self._listed[at] for at in active if at < len(self._listed)}
+        if ticked == set(self._drawn):
             return
+        chosen = [*(group for group in self._drawn if group in ticked), *(it for it in self._listed if it in ticked - set(self._drawn))]
         self._said(groups=tuple(group.values for group in chosen[:LINES]))
-        if len(chosen) > LINES:
-            self._list()  # unticks what is too much
+        self._tick()  # as it is drawn: what is too much is unticked, and where none is left it is the page's choice
 
     def write_address(self, wish: Wish) -> None:
         """Put the wish into the browser's address."""

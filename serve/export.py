@@ -44,7 +44,8 @@ def chosen(lines: Sequence[Line], view: View, wish: Wish) -> list[Line]:
 
 
 def _cut(shape: Shape, kpis: Sequence[Kpi]) -> tuple[Shape, list[int]]:
-    kept = [kpi for kpi in kpis if kpi in shape.kpis]
+    own = {kpi.name: kpi for kpi in shape.kpis}  # a window whose topic is older may say another unit or text of the same KPI
+    kept = [own[kpi.name] for kpi in kpis if kpi.name in own]
     return replace(shape, kpis=tuple(kept)), [shape.kpis.index(kpi) for kpi in kept]
 
 

@@ -127,6 +127,7 @@ class Feed:
                 self._trouble(f"Kafka at {self.state.address} says: {error.args[0].str()}")
             return
         self._assigned |= found
+        self._tell()  # before the first of their rows: who waits for the past must not take a part of it for the whole
         self.state = replace(self.state, topics=len({topic for topic, _ in found} - set(FATES)), looked=True)
         if not self._resume:  # nothing had to be left since the last look
             self._trouble("")

@@ -6,21 +6,23 @@ whatever their colours.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import cycle, pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.models import ColumnDataSource
 
-from serve.series import POINTS, Board, Point
+from serve.series import Board, Point
 from serve.shape import Group, Row, Shape, label
 
 # Eight colours that people with any colour vision can tell apart, each with a contrast of 3 to 1 to white and to the dark theme's cards.
 COLOURS = ("#3b76e8", "#d07708", "#0d9668", "#c843b0", "#1389a5", "#d64545", "#7f6ae0", "#7c756f")
 GAP, OPEN, IDLE = "no window", "provisional", "final, closed by idle"  # what `how` says of rows that look different
+NO_COLOURS: Mapping[Group, str] = MappingProxyType({})
 TEXT = ("group", "colour", "how")
 NUMBERS = ("start", "end", "left", "right", "from", "events", "revision")
 
@@ -162,6 +164,12 @@ def how(row: Shown) -> str:
     return {"idle": IDLE, "repair": "final, repaired"}.get(row.closed_by or "", "final")
 
 
+def coloured(groups: Sequence[Group], before: Mapping[Group, str]) -> tuple[str, ...]:
+    """A colour for each group: the one it has already, else the first that none of them has."""
+    free = cycle([colour for colour in COLOURS if colour not in {before.get(group) for group in groups}] or COLOURS)
+    return tuple(before.get(group) or next(free) for group in groups)
+
+
 def _open_values(table: dict[str, Any], kpis: int) -> dict[str, Any]:
     """With `d0`, `d1`...: the values of the provisional rows alone."""
     provisional = np.array([it == OPEN for it in table["how"]], dtype=bool)
@@ -171,14 +179,13 @@ def _open_values(table: dict[str, Any], kpis: int) -> dict[str, Any]:
 class Lines:
     """Some groups of one KPI topic, over the last `last_ms`, or all there is of them.
 
-    `finals` and `open` are the sources; `newest` the row that each group's number is taken from.
+    `before`: colours that some of them have. `finals` and `open` are the sources; `newest` the row that each group's number is taken from.
     """
 
-    def __init__(self, shape: Shape, groups: Sequence[Group], last_ms: int = 0) -> None:
+    def __init__(self, shape: Shape, groups: Sequence[Group], last_ms: int = 0, before: Mapping[Group, str] = NO_COLOURS) -> None:
         self._last_ms = last_ms
-        self._most = min(POINTS, last_ms // shape.size_ms + 1 if last_ms else POINTS) * len(groups)
         self.shape, self.groups = shape, tuple(groups)
-        self.colours = tuple(COLOURS[at % len(COLOURS)] for at in range(len(groups)))
+        self.colours = coloured(groups, before)
         self.newest: list[Row | None] = [None] * len(groups)  # the newest final, the newest of all while none is final
         self.finals = ColumnDataSource(self._table([]), name=f"finals {shape.window}")
         self.open = ColumnDataSource(_open_values(self._table([]), len(shape.kpis)), name=f"open {shape.window}")
@@ -221,7 +228,17 @@ class Lines:
             new.append(from_last)
         table = self._table(new, first=1)
         if len(table["start"]):
-            self.finals.stream(table, rollover=self._most)
+            self._stream(table, [closed(it) for it in seen])
+
+    def _stream(self, table: dict[str, Any], shown: Sequence[Sequence[Shown]]) -> None:
+        """Send new rows, and let go of the oldest: those that none of the groups shows any more."""
+        starts = self.finals.data["start"]
+        kept = sum(map(len, shown))
+        gone = len(starts) + len(table["start"]) - kept
+        if gone > 0 and max(starts[:gone], default=0) >= min(rows[0].start_ms for rows in shown if rows):
+            self.finals.data = self._table(shown)  # groups of different age: what each of them loses are not the oldest of all
+        else:
+            self.finals.stream(table, rollover=kept)
 
     def _table(self, rows: Sequence[Sequence[Shown]], *, first: int = 0) -> dict[str, Any]:
         placed = zip(self.groups, self.colours, rows, strict=False)  # no rows at all: an empty table

@@ -39,13 +39,14 @@ def path(rows: Sequence[Row], at: int, size_ms: int) -> str:
     if not known:
         return ""
     low, high = min(known), max(known)
+    height = high / 2 - low / 2  # halves: from -1e308 to 1e308 it is further than the largest double
     from_ms, to_ms = rows[0].start_ms, rows[-1].start_ms
     parts, pen_ms = [], -1
     for row, value in drawn:
         if not isinstance(value, float):
             continue
         x = 100 * (row.start_ms - from_ms) / max(to_ms - from_ms, size_ms)
-        y = 22 - 20 * (value - low) / (high - low) if high > low else 12.0
+        y = 22 - 20 * ((value / 2 - low / 2) / height) if height else 12.0
         parts.append(f"{'L' if pen_ms == row.start_ms else 'M'}{x:.1f} {y:.1f}")
         pen_ms = row.end_ms
     return "".join(parts)
@@ -89,7 +90,8 @@ class Overview:
         for topic, offers in list(catalog.items())[:CARDS]:
             offer, card = next(iter(offers.values())), self._cards.get(topic)
             if card is None or card.offer != offer:
-                group = TOTAL if () in offer.sets else self._board.top(topic, offer.shape.window, offer.sets[0], 1)[0]
+                of_set = [] if () in offer.sets else self._board.top(topic, offer.shape.window, offer.sets[0], 1)
+                group = of_set[0] if of_set else TOTAL
                 card = Card(offer, group, self._style)
             cards[topic] = card
         if cards != self._cards:

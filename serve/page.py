@@ -50,6 +50,7 @@ class Page:
         self._cards: list[Card] = []
         self._arrived = 0  # rows of the topic when the page was paused
         self._aside_count = 0  # messages set aside when their list was made
+        self._read_back = False  # whether the past of what is shown was there: until then a paused page follows too
         style = self._style = InlineStyleSheet(css=_css())
         wide: dict[str, Any] = {"stylesheets": [style], "sizing_mode": "stretch_width"}
         self._status, self._heading, self._legend, self._empty, self._asides = (
@@ -61,7 +62,7 @@ class Page:
         self._newer = Button(label="", visible=False, css_classes=["act"], stylesheets=[style])
         heading = Column(children=[self._heading, self._newer, self._asides, self._legend], name="heading", **wide)
         self._charts = Column(children=[self._empty], css_classes=["charts"], name="charts", **wide)
-        self._controls.asked.on_change("value", lambda _attr, _old, new: self._go(new))
+        self._controls.asked.on_change("value", lambda _attr, _old, new: self._go(new) if new else None)
         self._controls.pause.on_click(lambda: self._choose(until_ms=0 if self._wish.until_ms else int(self._clock() * 1000)))
         self._controls.csv.on_click(self._save)
         self._newer.on_click(self._list_asides)
@@ -87,8 +88,11 @@ class Page:
         elif self._view and self._ticks % MORE_TICKS == 0 and self._has_more_groups(self._view):
             self._draw(self._view)
         self._overview.show(self._wish, self._view.shape.topic if self._view else "")
-        if not self._wish.until_ms and [lines for lines in self._lines if lines.show(self._board)]:
+        state = self._feed.state  # as it is before the board is looked at
+        follows = not self._wish.until_ms or not self._read_back
+        if follows and [lines for lines in self._lines if lines.show(self._board, self._wish.until_ms)]:
             self._show_cards()
+        self._read_back |= bool(self._view) and state.looked and not state.behind
         if self._ticks % SAY_TICKS == 0:
             self._say()
         self._ticks += 1
@@ -146,15 +150,19 @@ class Page:
             self._heading.text = self._legend.text = self._asides.text = ""
             self._asides.visible = False
         elif view != self._view:
+            elsewhere = self._view is None or self._view.shape.topic != view.shape.topic
             self._view = view
             self._draw(view)
             self._paused()
+            if elsewhere:
+                self._list_asides()  # else the list of the topic before would stand below this one's name
         if self._view and bool(self._asides.text) != self._wish.asides:
             self._list_asides()
 
     def _draw(self, view: View) -> None:
+        colours = dict(zip(self._groups, self._lines[0].colours, strict=True)) if self._lines else {}
         self._groups = groups_shown(view, self._board)
-        self._lines = [Lines(each, self._groups, RANGES.get(self._wish.last, 0)) for each in view.shapes]
+        self._lines = [Lines(each, self._groups, RANGES.get(self._wish.last, 0), colours) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
         self._former.args = {f"card{at}": card.root for at, card in enumerate(self._cards)}

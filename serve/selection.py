@@ -57,7 +57,8 @@ def read_wish(arguments: Mapping[str, Sequence[bytes]]) -> Wish:
         return next((text for text in texts(name, 1) if text in known), "")
 
     by = tuple(path for path in "".join(texts("by", 1)).split(",") if path)
-    groups = tuple(values for text in texts("group", LINES, GROUP) if len(values := read_values(text)) == len(by)) if by else ()
+    spelled = [read_values(text) for text in texts("group", LINES, GROUP)] if by else []
+    groups = tuple(dict.fromkeys(values for values in spelled if len(values) == len(by)))
     until = "".join(texts("until", 1, 15))
     return Wish(
         topic="".join(texts("topic", 1)),
@@ -107,6 +108,11 @@ class View:
         return self.shapes[0]
 
     @property
+    def order(self) -> int | None:
+        """Which KPI of `shape` orders the groups: the first that is shown. None: it has none of them, and their events do."""
+        return self.shape.kpis.index(self.kpis[0]) if self.kpis and self.kpis[0] in self.shape.kpis else None
+
+    @property
     def window(self) -> str:
         """What the choice of a window says."""
         return ALL if len(self.shapes) > 1 else self.shape.window
@@ -131,5 +137,4 @@ def groups_shown(view: View, board: Board) -> list[Group]:
     shape = view.shape
     if view.groups:
         return [Group(view.by, values) for values in view.groups]
-    at = shape.kpis.index(view.kpis[0]) if view.kpis and view.kpis[0] in shape.kpis else None
-    return board.top(shape.topic, shape.window, view.by, TOP, at) if view.by else [TOTAL]
+    return board.top(shape.topic, shape.window, view.by, TOP, view.order) if view.by else [TOTAL]

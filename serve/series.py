@@ -51,7 +51,7 @@ class Board:
         with self._lock:
             table = self._tables.setdefault((shape.topic, shape.window), Table(shape))
             before = table.shape, table.sets
-            if shape.schema_id > table.shape.schema_id:
+            if table.is_left_for(shape, at_ms):
                 table.reshape(shape)
             if table.upsert(reordered(table.shape, shape, row), self.version + 1, at_ms):
                 self.version += 1

@@ -11,6 +11,7 @@ from serve.shape import TOTAL, Group, Row, Shape, label
 POINTS = 1_440  # windows of the total: 4 hours of 10 s, a day of 1 min
 POINTS_GROUP = 360  # windows of another group, while there are few: an hour of 10 s
 POINTS_FEW = 6  # windows of a group where a topic has GROUPS of them
+BACK_MS = 10_000  # while two flows write, one of each version, the newer one's rows come more often than this
 GROUPS = 12_000  # groups a KPI topic
 BUDGET = GROUPS * POINTS_FEW  # points a KPI topic
 
@@ -73,6 +74,7 @@ class Table:
     sizes: Counter[By] = field(default_factory=Counter)  # groups of each group set
     sets: tuple[By, ...] = ()
     came: int = 0  # groups so far
+    shape_ms: int = 0  # when the newest row of this shape was written
 
     def upsert(self, row: Row, change: int, at_ms: int) -> bool:
         """Take in a row of the table's shape. True if something changed."""
@@ -82,8 +84,24 @@ class Table:
         self.groups.move_to_end(series.group)
         return series.upsert(Point(Row(series.group, *row[1:]), change, at_ms), self.most(series.group))  # the group once for all its rows
 
+    def is_left_for(self, shape: Shape, at_ms: int) -> bool:
+        """Whether a row of another shape, written at `at_ms`, says that the flow has gone over to it.
+
+        A newer version of the schema does, unless it is the past that is read. So does an older one, where the newer is written no more: a
+        declaration that was taken back is registered under the id that it had.
+        """
+        if shape.schema_id == self.shape.schema_id:
+            left = False
+        elif shape.schema_id > self.shape.schema_id:
+            left = at_ms >= self.shape_ms
+        else:
+            left = at_ms > self.shape_ms + BACK_MS
+        if left or shape.schema_id == self.shape.schema_id:
+            self.shape_ms = max(self.shape_ms, at_ms)
+        return left
+
     def reshape(self, shape: Shape) -> None:
-        """Go over to a newer version of the schema; what it added is unknown in older rows."""
+        """Go over to another version of the schema; what it added is unknown in older rows."""
         for series in self.groups.values():
             series.points = [Point(reordered(shape, self.shape, point.row), *point[1:]) for point in series.points]
             series.shared = None

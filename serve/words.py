@@ -11,6 +11,7 @@ from serve.shape import TOTAL, Kpi, Row, Value, label
 
 LARGE = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
 TINY = 1e-6
+MOST_PERCENT = 1e9  # what has grown further was as good as zero
 DIGITS = 3  # after the first
 OLD_S = 30.0  # from here on, data is called old in a second way than by its number
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -26,8 +27,8 @@ MARKS = (  # what the charts draw, as SVG of 26 by 10
 def number(value: Value) -> str:
     """A value with about four digits.
 
-    >>> [number(it) for it in (2629.8, 12_345_678.0, 42.0, 0.00123, -1e-9, "Berlin", None)]
-    ['2,630', '12.35 M', '42', '0.00123', '-1e-09', 'Berlin', 'unknown']
+    >>> [number(it) for it in (2629.8, 12_345_678.0, 42.0, -0.0, 0.00123, -1e-9, "Berlin", None)]
+    ['2,630', '12.35 M', '42', '0', '0.00123', '-1e-09', 'Berlin', 'unknown']
     """
     if isinstance(value, tuple):
         return ", ".join(f"{name} {number(its)}" for name, its in value[:3]) or "none"
@@ -37,7 +38,7 @@ def number(value: Value) -> str:
         if abs(value) >= size:
             return f"{value / size:,.4g} {name}"
     if value == int(value):
-        return f"{value:,.0f}"
+        return f"{value + 0.0:,.0f}"  # -0.0 + 0.0 is 0.0
     if abs(value) < TINY:
         return f"{value:.3g}"
     digits = min(max(DIGITS - floor(log10(abs(value))), 0), 9)
@@ -54,7 +55,7 @@ def change(new: Value, old: Value) -> str:
     if not isinstance(new, float) or not isinstance(old, float) or not old:
         return ""
     share = (new - old) / abs(old) * 100
-    return f"{share:+,.1f} %"
+    return f"{share:+,.1f} %" if abs(share) < MOST_PERCENT else ""
 
 
 def span(seconds: float) -> str:

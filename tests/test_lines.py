@@ -6,7 +6,7 @@ import numpy as np
 from bokeh.document import Document
 from bokeh.document.events import ColumnsStreamedEvent, DocumentChangedEvent
 from bokeh.models import ColumnDataSource
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.lines import GAP, IDLE, OPEN, Gap, Lines, hanging, spaced
@@ -181,6 +181,22 @@ def test_what_is_drawn_is_the_same_whether_it_came_at_once_or_bit_by_bit(said: l
         assert sorted(zip(*(map(str, column(one, name)) for name in one.column_names), strict=True)) == sorted(
             zip(*(map(str, column(other, name)) for name in one.column_names), strict=True)
         )
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([DE, FR])), max_size=60), st.integers(1, 5), st.integers(0, 12))
+def test_what_has_left_the_range_of_time_is_drawn_no_more_however_few_windows_there_are(
+    said: list[tuple[int, Group]], bit: int, last: int
+) -> None:
+    moving, board = Shown(DE, FR), Board()
+    moving.lines, moving.board = Lines(SHAPE, (DE, FR), last * SIZE_MS), board
+    rows = [row(window, group=group) for window, group in said]
+    for at in range(0, len(rows), bit):
+        moving.take(*rows[at : at + bit])
+    fresh = Lines(SHAPE, (DE, FR), last * SIZE_MS)
+    fresh.show(board)
+    one, other = ([*zip(column(it.finals, "start"), column(it.finals, "group"), strict=True)] for it in (moving.lines, fresh))
+    assert sorted(one) == sorted(other)
 
 
 def test_where_nothing_changed_nothing_is_sent() -> None:

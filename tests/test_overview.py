@@ -34,6 +34,12 @@ def test_a_sparkline_breaks_where_a_window_is_missing_or_unknown() -> None:
     assert path([row(0, 1.0), row(2, 3.0)], 0, 10_000) == "M0.0 22.0M100.0 2.0"
 
 
+def test_the_largest_doubles_have_a_sparkline_and_no_change_that_is_no_number() -> None:
+    assert drawn(-1.7e308, 1.7e308, 0.0) == "M0.0 22.0L50.0 2.0L100.0 12.0"
+    assert drawn(0.0, 5e-324) == "M0.0 12.0L100.0 12.0"
+    assert "%" not in shown(row(0, -1.7e308), row(1, 1.7e308))
+
+
 def test_a_constant_lies_in_the_middle_and_one_without_values_is_not_drawn() -> None:
     assert drawn(5.0, 5.0) == "M0.0 12.0L100.0 12.0"
     assert drawn(None, None) == ""

@@ -23,7 +23,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @st.composite
 def wishes(draw: st.DrawFn) -> Wish:
     by = tuple(draw(st.lists(st.from_regex("[a-z_.]{1,9}", fullmatch=True), max_size=3, unique=True)))
-    groups = draw(st.lists(st.tuples(*(st.none() | TEXT for _ in by)), max_size=LINES)) if by else []
+    groups = draw(st.lists(st.tuples(*(st.none() | TEXT for _ in by)), max_size=LINES, unique=True)) if by else []
     names = [tuple(draw(st.lists(TEXT.filter(bool), max_size=3))) for _ in range(2)]
     rest = (
         draw(st.sampled_from(["", *RANGES])),

@@ -131,6 +131,17 @@ def test_a_new_schema_adds_its_kpi_and_keeps_what_was_known() -> None:
     assert [it.values for it in shown(made)] == [(None, 5.0), (99.5, 6.0), (None, 7.0)]
 
 
+def test_a_kpi_that_was_renamed_and_named_as_before_is_shown_again_whichever_end_of_the_past_is_read_first() -> None:
+    renamed = Shape("shop", "10s", SIZE_MS, (REVENUE,), {}, schema_id=2)
+    said = [(SHAPE, row(0, 1.0), 0), (renamed, row(1, 2.0), 20_000), (SHAPE, row(4, 3.0), 50_000), (SHAPE, row(5, 4.0), 60_000)]
+    for order in (said, [*reversed(said)]):
+        made = Board()
+        for each in order:
+            made.upsert(*each)
+        assert made.catalog["shop"]["10s"].shape == SHAPE
+        assert [it.values for it in shown(made)][1:] == [(None,), (3.0,), (4.0,)]
+
+
 def test_groups_are_offered_by_the_newest_value_of_a_kpi_unknown_last_and_equal_ones_by_name() -> None:
     said = {"DE": 5.0, "FR": 9.0, "IT": None, "AT": 5.0, "ES": -1.0}
     made = board(*(row(0, group=country(name), values=(value,)) for name, value in said.items()))

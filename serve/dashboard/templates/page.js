@@ -26,11 +26,12 @@
     if (event.ctrlKey || event.metaKey || event.shiftKey) return // a tab of its own
     const path = event.composedPath()
     const within = (selector) => path.find((part) => part.matches?.(selector))
-    const link = within("a[href^='?']") ?? within(".topic")?.shadowRoot?.querySelectorAll("*").values()
+    const link = within("a[href^='?']") ?? Array.from(within(".topic")?.shadowRoot?.querySelectorAll("*") ?? [])
       .map((part) => part.shadowRoot?.querySelector("a[href^='?']")).find((found) => found)
     const asked = globalThis.Bokeh?.documents?.[0]?.get_model_by_name("asked")
     if (!link || !asked) return
     event.preventDefault()
+    asked.value = "" // the same link again is a question too
     asked.value = link.getAttribute("href").slice(1)
   })
 }

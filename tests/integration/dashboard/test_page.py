@@ -45,6 +45,15 @@ def test_a_click_on_a_tile_and_enter_on_its_link_open_the_topic_without_loading_
     assert tab.page.evaluate("window.stayed")
 
 
+def test_a_link_opens_its_topic_again_after_another_was_chosen_from_the_list(tab: Tab) -> None:
+    tab.open("?topic=payments.authorizations")
+    for _ in range(2):
+        until(30, lambda: tab.charts() == ["latency 10s"])
+        tab.page.get_by_role("link", name="sensors.readings").press("Enter")
+        until(30, lambda: tab.charts() == ["temperature 10s"])
+        tab.choose("Topic", "payments.authorizations")
+
+
 def test_the_points_of_a_topic_grow(tab: Tab, topics: Topics) -> None:
     tab.open("?topic=sensors.readings")
     until(30, lambda: len(tab.column("finals total")) >= PAST)
