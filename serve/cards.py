@@ -63,20 +63,25 @@ class Card:
         self.toggle.label = f"{'Hide' if self.toggle.active else 'Show'} table of {self.kpi.family or self.kpi.name}"
 
 
-def cards(kpis: Sequence[Kpi], lines: Sequence[Lines], style: InlineStyleSheet, told: Callable[[str, bool], None]) -> list[Card]:
-    """A card for each KPI and window size; those of a size move together. `told(kpi, open)`: a person opened or closed its table."""
+def cards(
+    kpis: Sequence[Kpi], lines: Sequence[Lines], style: InlineStyleSheet, told: Callable[[str, bool], None], most: int
+) -> tuple[list[Card], int]:
+    """A card for each KPI and window size, at most so many, and how many there would be.
+
+    Those of a size move together. `told(kpi, open)`: a person opened or closed its table.
+    """
     sizes = [Together(each, style) for each in lines]
-    made = []
-    for band in families(kpis):
-        for together in sizes:
-            own = {kpi.name: kpi for kpi in together.lines.shape.kpis}
-            its_band = [own[kpi.name] for kpi in band if kpi.name in own]
-            if not its_band:
-                continue  # a KPI that this window's topic has not got yet
-            card = Card(its_band, together, style)
-            card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
-            made.append(card)
-    return made
+    places = [(its_band, together) for band in families(kpis) for together in sizes if (its_band := _own(band, together))]
+    made = [Card(its_band, together, style) for its_band, together in places[:most]]
+    for card in made:
+        card.toggle.on_change("active", partial(_tell, told, card.kpi.name))
+    return made, len(places)
+
+
+def _own(band: Sequence[Kpi], together: Together) -> list[Kpi]:
+    """What a window size has of a band: none of a KPI that its topic has not got yet."""
+    own = {kpi.name: kpi for kpi in together.lines.shape.kpis}
+    return [own[kpi.name] for kpi in band if kpi.name in own]
 
 
 def _tell(told: Callable[[str, bool], None], kpi: str, _attr: str, _old: object, new: object) -> None:

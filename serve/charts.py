@@ -1,7 +1,7 @@
 """Figures. In: the sources of `serve.lines`, a KPI. Out: Bokeh figures. Knows no topic, holds no thread.
 
-Finals are solid, provisional points dashed and hollow; a window closed by idle has a ring. What is not there looks like nothing else:
-a missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. CSS variables colour axes and grids,
+Finals are solid, provisional points dashed and hollow; a window closed by idle has a square around it. What is not there looks like nothing
+else: a missing window is a hatched strip, an unknown value a dotted one, and zero is a point at zero. CSS variables colour axes and grids,
 so that a theme changes them.
 """
 
@@ -119,7 +119,7 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
     draw(lines.finals, Scatter(x="start", y=y, size=2.6, fill_color="colour", line_color=None))
     hollow: dict[str, Any] = {"x": "start", "line_color": "colour", "fill_alpha": 0}
     draw(lines.open, Scatter(**hollow, y=provisional, size=5, line_width=1.5))
-    draw(lines.finals, Scatter(**hollow, y=y, size=8, line_width=1.2), together.idle, "idle")
+    draw(lines.finals, Scatter(**hollow, y=y, size=8, line_width=1.2, marker="square"), together.idle, "idle")
     reach = VStrip(x0="left", x1="right", fill_alpha=0, line_alpha=0)
     reached = [draw(lines.finals, reach), draw(lines.open, reach, together.provisional)]
     moment, count = together.moment, together.count

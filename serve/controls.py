@@ -12,7 +12,8 @@ from serve.series import Board
 from serve.shape import Group, label
 
 OFFERED = 12  # groups in the list: those with the largest values, or of those that the search finds
-ADDRESS = "history.replaceState(null, '', location.pathname + (cb_obj.tags[0] ? '?' + cb_obj.tags[0] : ''))"
+ADDRESS = """const [query, entry] = cb_obj.tags, search = query ? "?" + query : ""
+if (search != location.search) history[entry ? "pushState" : "replaceState"](null, "", location.pathname + search)"""
 SAVE = """const [name, text] = cb_obj.tags
 const link = Object.assign(document.createElement("a"), {download: name, href: URL.createObjectURL(new Blob([text], {type: "text/csv"}))})
 link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)"""
@@ -141,9 +142,9 @@ class Controls:
         self._said(groups=tuple(group.values for group in chosen[:LINES]))
         self._tick()  # as it is drawn: what is too much is unticked, and where none is left it is the page's choice
 
-    def write_address(self, wish: Wish) -> None:
-        """Put the wish into the browser's address."""
-        self.asked.tags = [wish.query()]
+    def write_address(self, wish: Wish, *, entry: bool) -> None:
+        """Put the wish into the browser's address; `entry`: the browser's button leads back from it."""
+        self.asked.tags = [wish.query(), entry]
 
     def save(self, name: str, text: str) -> None:
         """Let the browser save a text as a file."""

@@ -23,11 +23,13 @@ from serve.export import chosen, csv_text, file_name
 from serve.feed import Feed
 from serve.lines import Lines
 from serve.overview import Overview
+from serve.pace import Pace
 from serve.selection import RANGES, TOP, View, Wish, groups_shown, read_wish, resolve
 from serve.shape import Group
 
 TICK_MS = 250
 SAY_TICKS = 8  # ages are said anew this seldom: each text that changes is a message, 1 ms of CPU
+CARDS = 12  # charts; to make a hundred of them takes seconds in which no other page is served
 MORE_TICKS = 20  # while fewer groups than that are known, further ones are looked for this seldom
 
 
@@ -51,6 +53,7 @@ class Page:
         self._arrived = 0  # rows of the topic when the page was paused
         self._aside_count = 0  # messages set aside when their list was made
         self._read_back = False  # whether the past of what is shown was there: until then a paused page follows too
+        self._pace = Pace()
         style = self._style = InlineStyleSheet(css=_css())
         wide: dict[str, Any] = {"stylesheets": [style], "sizing_mode": "stretch_width"}
         self._status, self._heading, self._legend, self._empty, self._asides = (
@@ -60,7 +63,9 @@ class Page:
         self._overview = Overview(self._board, style)
         self._controls = Controls(self._board, style, self._choose)
         self._newer = Button(label="", visible=False, css_classes=["act"], stylesheets=[style])
-        heading = Column(children=[self._heading, self._newer, self._asides, self._legend], name="heading", **wide)
+        self._more = Button(label="", visible=False, css_classes=["act"], stylesheets=[style])
+        self._more.on_click(lambda: self._choose(more=True))
+        heading = Column(children=[self._heading, self._newer, self._asides, self._legend, self._pace.beat], name="heading", **wide)
         self._charts = Column(children=[self._empty], css_classes=["charts"], name="charts", **wide)
         self._controls.asked.on_change("value", lambda _attr, _old, new: self._go(new) if new else None)
         self._controls.pause.on_click(lambda: self._choose(until_ms=0 if self._wish.until_ms else int(self._clock() * 1000)))
@@ -89,10 +94,12 @@ class Page:
             self._draw(self._view)
         self._overview.show(self._wish, self._view.shape.topic if self._view else "")
         state = self._feed.state  # as it is before the board is looked at
-        follows = not self._wish.until_ms or not self._read_back
-        if follows and [lines for lines in self._lines if lines.show(self._board, self._wish.until_ms)]:
-            self._show_cards()
-        self._read_back |= bool(self._view) and state.looked and not state.behind
+        if self._pace.is_due():
+            follows = not self._wish.until_ms or not self._read_back
+            if follows and [lines for lines in self._lines if lines.show(self._board, self._wish.until_ms)]:
+                self._show_cards()
+                self._pace.sent()
+            self._read_back |= bool(self._view) and state.looked and not state.behind
         if self._ticks % SAY_TICKS == 0:
             self._say()
         self._ticks += 1
@@ -121,15 +128,19 @@ class Page:
             return
         new = asdict(wish) | {"topic": shown.topic} | said
         if said.get("topic", shown.topic) != shown.topic:
-            new |= {name: it for name, it in asdict(Wish()).items() if name in {"kpis", "by", "groups", "until_ms", "tables"} - set(said)}
+            new |= {
+                name: it
+                for name, it in asdict(Wish()).items()
+                if name in {"kpis", "by", "groups", "until_ms", "tables", "more"} - set(said)
+            }
         if "by" in said and "groups" not in said:
             new |= {"groups": ()}
         if new["groups"] and view and "by" not in said:
             new["by"] = view.by
         self._wish = Wish(**new)
-        self._controls.write_address(self._wish)
+        self._controls.write_address(self._wish, entry=bool(said.keys() & {"topic", "window", "by"}))
         self._controls.follow([*self._board.catalog], self._wish)
-        if view and "last" in said:
+        if view and said.keys() & {"last", "more"}:
             self._draw(view)
         self._look()
         if "until_ms" in said:
@@ -165,13 +176,15 @@ class Page:
         self._lines = [Lines(each, self._groups, RANGES.get(self._wish.last, 0), colours) for each in view.shapes]
         for lines in self._lines:
             lines.show(self._board, self._wish.until_ms)
+        self._pace.listen(self._lines)
         self._former.args = {f"card{at}": card.root for at, card in enumerate(self._cards)}
-        self._cards = cards(view.kpis, self._lines, self._style, self._tell_table)
+        self._cards, count = cards(view.kpis, self._lines, self._style, self._tell_table, 10_000 if self._wish.more else CARDS)
+        self._more.update(visible=count > len(self._cards), label=f"Show {count - len(self._cards):,} more charts")
         for card in self._cards:
             card.open(table=card.kpi.name in self._wish.tables)
         self._show_cards()
         self._charts.css_classes = ["charts", "by2" if len(self._cards) % 2 == 0 and len(self._cards) % 3 else "by3"]
-        self._charts.children = [card.root for card in self._cards]
+        self._charts.children = [*(card.root for card in self._cards), self._more]
         self._legend.text = words.legend(
             [(colour, group.values) for colour, group in zip(self._lines[0].colours, self._groups, strict=True)]
         )

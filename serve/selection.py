@@ -33,6 +33,7 @@ class Wish:
     tables: tuple[str, ...] = ()
     asides: bool = False
     theme: str = ""
+    more: bool = False
 
     def query(self) -> str:
         """The URL query that `read_wish` reads back as this wish.
@@ -43,7 +44,7 @@ class Wish:
         pairs = [("topic", self.topic), ("window", self.window), *(("kpi", kpi) for kpi in self.kpis), ("by", ",".join(self.by))]
         pairs += [("group", spell(values)) for values in self.groups]
         pairs += [("last", self.last), ("until", str(self.until_ms or "")), *(("table", kpi) for kpi in self.tables)]
-        pairs += [("asides", "1" if self.asides else ""), ("theme", self.theme)]
+        pairs += [("asides", "1" if self.asides else ""), ("theme", self.theme), ("more", "1" if self.more else "")]
         return urlencode([(name, it) for name, it in pairs if it])
 
 
@@ -71,6 +72,7 @@ def read_wish(arguments: Mapping[str, Sequence[bytes]]) -> Wish:
         tables=texts("table", 100),
         asides=bool(texts("asides", 1)),
         theme=one_of("theme", THEMES),
+        more=bool(texts("more", 1)),
     )
 
 

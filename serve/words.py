@@ -17,8 +17,8 @@ OLD_S = 30.0  # from here on, data is called old in a second way than by its num
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 MARKS = (  # what the charts draw, as SVG of 26 by 10
     ("final", '<path d="M0 5H26"/>'),
-    ("provisional", '<path d="M0 5H26" stroke-dasharray="5 4"/>'),
-    ("closed by idle", '<circle cx="13" cy="5" r="4"/>'),
+    ("provisional", '<path d="M0 5H18" stroke-dasharray="5 4"/><circle cx="22" cy="5" r="2.5" stroke-width="1.5"/>'),
+    ("closed by idle", '<rect x="9" y="1" width="8" height="8" stroke-width="1.5"/>'),
     ("no window", '<path d="M1 9L9 1M9 9L17 1M17 9L25 1" stroke-width="1"/>'),
     ("unknown", '<path d="M3 5h.1M9 5h.1M15 5h.1M21 5h.1" stroke-linecap="round"/>'),
 )

@@ -56,7 +56,7 @@ FLOWS_MAY_IMPORT = {
 }
 SERVE_MAY_IMPORT = {
     "confluent_kafka": {"feed", "history", "lag"},
-    "bokeh": {"lines", "charts", "cards", "controls", "overview", "page", "site", "dashboard.main", "dashboard.app_hooks"},
+    "bokeh": {"lines", "charts", "cards", "controls", "overview", "pace", "page", "site", "dashboard.main", "dashboard.app_hooks"},
     "tornado": {"site", "dashboard.app_hooks"},
 }
 LIBRARIES = {

@@ -49,7 +49,7 @@ def test_groups_as_long_as_a_record_has_them_are_read_back() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["topic", "window", "kpi", "by", "group", "last", "until", "table", "asides", "theme"]),
+        st.sampled_from(["topic", "window", "kpi", "by", "group", "last", "until", "table", "asides", "theme", "more"]),
         st.lists(st.binary(max_size=50), max_size=20),
     )
 )

@@ -24,6 +24,7 @@ from tests.load.measure import percentile
 from tests.load.rows import SOURCES, WINDOWS
 
 TOKEN = re.compile(rb'"token":"([^"]+)"')
+BEAT = re.compile(rb'"id":"(\w+)","attributes":{[^{}]*"name":"painted"')  # through it a browser says that it has painted
 PULL = ('{"msgid":"1","msgtype":"PULL-DOC-REQ"}', "{}", "{}")
 BURST_S = 0.05  # what comes closer together than this is one frame
 OPENING = 4  # pages that are opened at once
@@ -97,7 +98,7 @@ class Visitor:
                 asked = True
                 writer.write(b"".join(masked(text) for text in PULL))
         self.figures.loads.append(time.monotonic() - started)
-        self.task = asyncio.create_task(self._count(reader, writer))
+        self.task = asyncio.create_task(self._count(reader, writer, seen))
 
     async def leave(self) -> None:
         """Close the page."""
@@ -118,10 +119,16 @@ class Visitor:
             raise ConnectionError(f"no token in {page[:200]!r}")
         return found[1].decode()
 
-    async def _count(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        last = time.monotonic()
+    async def _count(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytes) -> None:
+        last, beat, painted = time.monotonic(), None, 0
         try:
             while chunk := await reader.read(1 << 18):
+                if beat is None:
+                    seen += chunk
+                    beat = BEAT.search(seen)
+                elif b"ColumnDataChanged" in chunk:
+                    painted += 1
+                    writer.write(b"".join(masked(text) for text in _painted(beat[1].decode(), painted)))
                 now = time.monotonic()
                 self.figures.received += len(chunk)
                 if now - last > BURST_S:
@@ -132,9 +139,16 @@ class Visitor:
             writer.close()
 
 
+def _painted(beat: str, number: int) -> tuple[str, str, str]:
+    event = {"kind": "ModelChanged", "model": {"id": beat}, "attr": "value", "new": str(number)}
+    return f'{{"msgid":"painted {number}","msgtype":"PATCH-DOC"}}', "{}", json.dumps({"events": [event]})
+
+
 def masked(text: str) -> bytes:
-    """A short text as a client's websocket frame (RFC 6455, 5.2), masked with zeros."""
-    return struct.pack(">BB4x", 0x81, 0x80 | len(text)) + text.encode()
+    """A text of up to 64 KiB as a client's websocket frame (RFC 6455, 5.2), masked with zeros."""
+    short = len(text) < 126
+    head = struct.pack(">BB4x", 0x81, 0x80 | len(text)) if short else struct.pack(">BBH4x", 0x81, 0xFE, len(text))
+    return head + text.encode()
 
 
 class Crowd:

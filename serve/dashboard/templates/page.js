@@ -19,8 +19,18 @@
   }
   themed()
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint)
-  const replace = history.replaceState.bind(history)
-  history.replaceState = (...address) => { replace(...address); themed() }
+  for (const name of ["replaceState", "pushState"]) {
+    const write = history[name].bind(history)
+    history[name] = (...address) => { write(...address); themed() }
+  }
+  const ask = (query) => {
+    const asked = globalThis.Bokeh?.documents?.[0]?.get_model_by_name("asked")
+    if (!asked) return false
+    asked.value = "" // the same question again is one, too
+    asked.value = query || "topic="
+    return true
+  }
+  addEventListener("popstate", () => { themed(); ask(location.search.slice(1)) })
 
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return // a tab of its own
@@ -28,10 +38,6 @@
     const within = (selector) => path.find((part) => part.matches?.(selector))
     const link = within("a[href^='?']") ?? Array.from(within(".topic")?.shadowRoot?.querySelectorAll("*") ?? [])
       .map((part) => part.shadowRoot?.querySelector("a[href^='?']")).find((found) => found)
-    const asked = globalThis.Bokeh?.documents?.[0]?.get_model_by_name("asked")
-    if (!link || !asked) return
-    event.preventDefault()
-    asked.value = "" // the same link again is a question too
-    asked.value = link.getAttribute("href").slice(1)
+    if (link && ask(link.getAttribute("href").slice(1))) event.preventDefault()
   })
 }

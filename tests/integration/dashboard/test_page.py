@@ -54,6 +54,36 @@ def test_a_link_opens_its_topic_again_after_another_was_chosen_from_the_list(tab
         tab.choose("Topic", "payments.authorizations")
 
 
+def test_the_browsers_back_button_leads_to_the_topic_before(tab: Tab) -> None:
+    tab.open("?topic=sensors.readings")
+    until(30, lambda: tab.charts() == ["temperature 10s"])
+    tab.page.get_by_role("link", name="shop.orders").click()
+    until(15, lambda: tab.charts() == ["revenue 10s", "orders 10s", "basket 10s"])
+    tab.choose("Grouped by", "country")
+    until(15, lambda: tab.column("finals DE"))
+    tab.page.go_back()
+    until(15, lambda: tab.column("finals total") and "by=" not in tab.page.url)
+    tab.page.go_back()
+    until(15, lambda: tab.charts() == ["temperature 10s"])
+    assert tab.page.url.endswith("?topic=sensors.readings")
+
+
+def test_a_browser_that_is_busy_is_not_sent_more_than_it_paints(tab: Tab, topics: Topics) -> None:
+    tab.open("?topic=sensors.readings")
+    until(30, lambda: tab.column("open total"))
+    code = """() => { const source = Bokeh.documents[0].get_model_by_name("charts").children.flatMap((card) => card.children ?? [])
+        .flatMap((plot) => plot.renderers ?? []).find((it) => it.name == "open").data_source
+        source.properties.data.change.connect(() => window.seen = (window.seen ?? 0) + 1)
+        setTimeout(() => { const end = Date.now() + 4000; while (Date.now() < end); window.woke = true }) }"""
+    tab.page.evaluate(code)
+    for _ in range(8):
+        topics.write(1)
+        time.sleep(0.5)
+    tab.page.wait_for_function("window.woke")
+    until(15, lambda: tab.column("finals total", "start")[-1:] == [NOW_MS + (topics.next - 1) * SIZE_MS])
+    assert tab.page.evaluate("window.seen") <= 4  # of eight and more, without what it says
+
+
 def test_the_points_of_a_topic_grow(tab: Tab, topics: Topics) -> None:
     tab.open("?topic=sensors.readings")
     until(30, lambda: len(tab.column("finals total")) >= PAST)
