@@ -7,6 +7,7 @@ from bokeh.models import Column, CustomJS, InlineStyleSheet, Row
 from bokeh.models.ui import UIElement
 from bokeh.models.widgets import Button, CheckboxGroup, Select, TextInput, Toggle
 
+from serve import words
 from serve.selection import ALL, LINES, RANGES, THEMES, View, Wish
 from serve.series import Board
 from serve.shape import Group, label
@@ -39,7 +40,7 @@ class Controls:
         self.theme = Select(title="Theme", width=110, options=list[Any]([("", "automatic"), *((name, name) for name in THEMES)]), **small)
         self.pause = Button(label="Pause", name="pause", css_classes=["act"], **small)
         self.csv = Button(label="CSV", name="csv", css_classes=["act"], **small)
-        self.asides = Toggle(label="", name="asides", css_classes=["act"], **small)
+        self.asides = Toggle(label=words.fates({}, {}), name="asides", css_classes=["act"], **small)
         self.kpis = CheckboxGroup(inline=True, css_classes=["chips"], html_attributes={"role": "group", "aria-label": "KPIs"}, **small)
         self.search = TextInput(title="Groups", placeholder="search", width=190, **small)
         self.groups = CheckboxGroup(inline=True, css_classes=["chips"], html_attributes={"role": "group", "aria-label": "Groups"}, **small)

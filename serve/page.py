@@ -165,6 +165,7 @@ class Page:
             self._view = view
             self._draw(view)
             self._paused()
+            self._say()
             if elsewhere:
                 self._list_asides()  # else the list of the topic before would stand below this one's name
         if self._view and bool(self._asides.text) != self._wish.asides:
