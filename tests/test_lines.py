@@ -165,6 +165,7 @@ def test_only_the_chosen_stretch_of_time_is_drawn_and_it_moves_on() -> None:
     assert column(shown.lines.finals, "start") == [70_000, 80_000, 90_000, 100_000]
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     st.lists(
         st.tuples(st.integers(0, 12), st.sampled_from([DE, FR]), st.booleans(), st.integers(0, 3), st.none() | st.floats(-9, 9)),

@@ -3,7 +3,7 @@
 import doctest
 from urllib.parse import parse_qs
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve import selection
@@ -35,6 +35,7 @@ def wishes(draw: st.DrawFn) -> Wish:
     return Wish(draw(TEXT), draw(TEXT), names[0], by, tuple(groups), *rest)
 
 
+@settings(deadline=None)
 @given(wishes())
 def test_what_is_written_into_the_address_is_read_back(wish: Wish) -> None:
     query = parse_qs(wish.query(), keep_blank_values=True)
@@ -47,6 +48,7 @@ def test_groups_as_long_as_a_record_has_them_are_read_back() -> None:
     assert read_wish({name: [text.encode() for text in texts] for name, texts in query.items()}) == wish
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["topic", "window", "kpi", "by", "group", "last", "until", "table", "asides", "theme", "more"]),

@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.asides import NEWEST, SOURCES, Aside, read_aside
@@ -56,6 +56,7 @@ def test_a_repaired_row_replaces_the_final_one_in_whatever_order_they_come() -> 
     assert {tuple(shown(board(*order))) for order in permutations(rows)} == {(rows[2],)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans()), unique_by=lambda it: it[:2]), st.randoms())
 def test_the_order_in_which_rows_come_does_not_matter(said: list[tuple[int, int, bool]], random: Random) -> None:
     rows = [row(window, window * 100.0 + revision, revision, final=final) for window, revision, final in said]
@@ -159,6 +160,7 @@ def test_groups_are_found_by_a_part_of_what_is_shown_of_them_in_any_case_and_in_
     assert made.search("shop", "1m", ("country",), "ber", 1) == made.search("shop", "10s", (), "ber", 1) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from("aAbBß")), min_size=1, max_size=30),
     st.integers(0, 9),
