@@ -121,7 +121,7 @@ def test_a_consumer_that_starts_inside_a_batch_gets_all_of_it_and_each_batch_onc
 
 @pytest.mark.parametrize("topic", [{"message.timestamp.type": "LogAppendTime"}], indirect=True)
 def test_where_the_broker_tells_the_time_it_is_the_timestamp(cluster: Cluster, topic: str) -> None:
-    producer = Producer({"bootstrap.servers": cluster.bootstrap})
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 1_000})  # one batch, which has one time: sent by the flush
     for number in range(3):
         producer.produce(topic, order(number), partition=1, timestamp=5 + number)
     assert producer.flush(30) == 0
