@@ -30,8 +30,8 @@ from bokeh.models import (
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
-from serve.lines import GAP, IDLE, OPEN, Lines
-from serve.shape import Kpi, Value
+from serve.lines import GAP, Lines
+from serve.shape import IDLE, OPEN, Kpi, Value
 from serve.words import literal
 
 HEIGHT = 230

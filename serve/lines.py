@@ -17,13 +17,12 @@ import numpy as np
 from bokeh.models import ColumnDataSource
 
 from serve.series import Board, Point
-from serve.shape import Group, Row, Shape, label
+from serve.shape import OPEN, Group, Row, Shape, label, state
 
 # Eight colours that people with any colour vision can tell apart, each with a contrast of 3 to 1 to white and to the dark theme's cards.
 COLOURS = ("#3b76e8", "#d07708", "#0d9668", "#c843b0", "#1389a5", "#d64545", "#7f6ae0", "#7c756f")
-GAP, OPEN, IDLE = "no window", "provisional", "final, closed by idle"  # what `how` says of rows that look different
+GAP = "no window"  # what `how` says of one that is missing
 NO_COLOURS: Mapping[Group, str] = MappingProxyType({})
-TEXT = ("group", "colour", "how")
 NUMBERS = ("start", "end", "left", "right", "from", "events", "revision")
 
 
@@ -157,11 +156,7 @@ def _value(row: Shown | None, at: int) -> float:
 
 def how(row: Shown) -> str:
     """How a window came to its row, in the words of a tooltip."""
-    if isinstance(row, Gap):
-        return GAP
-    if not row.final:
-        return OPEN
-    return {"idle": IDLE, "repair": "final, repaired"}.get(row.closed_by or "", "final")
+    return GAP if isinstance(row, Gap) else state(row)
 
 
 def coloured(groups: Sequence[Group], before: Mapping[Group, str]) -> tuple[str, ...]:

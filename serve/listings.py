@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from serve.asides import Aside
-from serve.shape import Kpi, Row, Value, label, visible
+from serve.shape import Kpi, Row, Value, label, state, visible
 from serve.words import number
 
 ROWS = 100  # rows of a chart's table; the CSV has them all
@@ -52,11 +52,6 @@ def table(kpi: Kpi, window: str, rows: Sequence[tuple[Row, Value]]) -> str:
     return _scrolled(
         f"Table of {name}", f"<table><caption>{name}{more}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
-
-
-def state(row: Row) -> str:
-    """Whether a row is final, and what closed its window."""
-    return {"idle": "final, closed by idle", "repair": "final, repaired"}.get(row.closed_by or "", "final") if row.final else "provisional"
 
 
 def asides(topic: str, newest: Sequence[Aside], reasons: str) -> str:

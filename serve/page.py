@@ -139,7 +139,6 @@ class Page:
             new["by"] = view.by
         self._wish = Wish(**new)
         self._controls.write_address(self._wish, entry=bool(said.keys() & {"topic", "window", "by"}))
-        self._controls.follow([*self._board.catalog], self._wish)
         if view and said.keys() & {"last", "more"}:
             self._draw(view)
         self._look()

@@ -48,6 +48,14 @@ class Row(NamedTuple):
     values: tuple[Value, ...]
 
 
+OPEN, IDLE = "provisional", "final, closed by idle"  # what `state` says of rows that look different on a chart
+
+
+def state(row: Row) -> str:
+    """Whether a row is final, and what closed its window, in the words of tooltips and tables."""
+    return {"idle": IDLE, "repair": "final, repaired"}.get(row.closed_by or "", "final") if row.final else OPEN
+
+
 @dataclass(frozen=True, slots=True)
 class Kpi:
     """One KPI field: its name in the schema, and what it is. `quantile`: its q, of a `family` of several. `bars`: its values are many."""

@@ -9,9 +9,9 @@ from bokeh.models import ColumnDataSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.lines import GAP, IDLE, OPEN, Gap, Lines, hanging, spaced
+from serve.lines import GAP, Gap, Lines, hanging, spaced
 from serve.series import Board
-from serve.shape import TOTAL, Group, Kpi, Row, Shape
+from serve.shape import IDLE, OPEN, TOTAL, Group, Kpi, Row, Shape
 from serve.table import POINTS
 
 SIZE_MS = 10_000

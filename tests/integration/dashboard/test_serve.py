@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from infra import embedded
 from infra.embedded import Cluster
 from infra.embedded.child import free_port
 from tests.integration.browser import chromium
+from tests.integration.dashboard.pages import until
 from tests.integration.kpi_rows import KpiTopic
 
 ROOT = Path(__file__).parents[3]
@@ -93,14 +93,6 @@ def answers(server: Server, path: str) -> bool:
         return server.get(path)[0] > 0
     except OSError:
         return False
-
-
-def until(seconds: float, question: Callable[[], Any]) -> Any:
-    started = time.monotonic()
-    while not (answer := question()):
-        assert time.monotonic() - started < seconds, "it did not come"
-        time.sleep(0.05)
-    return answer
 
 
 @pytest.fixture(scope="module")
