@@ -11,7 +11,7 @@ from audit.moment import YEAR_9999_MS, iso
 from audit.published import Published, kpis_of
 from audit.results import agree, results
 from audit.survey import Survey
-from flows.plan import Window
+from flows.windows import Window
 
 
 class Difference(NamedTuple):

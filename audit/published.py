@@ -17,8 +17,9 @@ from audit.spool import Spool
 from audit.survey import Ground, Survey
 from audit.topic import CannotVerifyError, headers_of, stamp_of
 from flows.fields import Schema, SchemaError
-from flows.plan import TopicPlan, Window
+from flows.plan import TopicPlan
 from flows.records import field_names, output_topic
+from flows.windows import Window
 
 REPAIR = "kpi.repair"
 EXACT = Context(prec=80)

@@ -14,7 +14,8 @@ import duckdb
 from audit import limit
 from audit.measure import PARTS, grouped, measured
 from audit.moment import YEAR_9999_MS
-from flows.plan import Kpi, TopicPlan, Window
+from flows.plan import Kpi, TopicPlan
+from flows.windows import Window
 
 DuckError = duckdb.Error
 MEMORY = "1GB"

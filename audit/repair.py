@@ -24,8 +24,8 @@ from audit.published import REPAIR, Published, read_published
 from audit.results import results
 from audit.survey import Ground, Survey, survey
 from audit.write import PARTITIONER, Entry, confirmed, write
-from flows.plan import Window
 from flows.records import field_names, schemas
+from flows.windows import Window
 
 FIRST = 10
 

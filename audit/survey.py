@@ -22,8 +22,9 @@ from flows.connection import connection
 from flows.declaration import Declaration, read_declaration
 from flows.errors import ConfigError
 from flows.fields import Schema
-from flows.plan import TopicPlan, Window, label
+from flows.plan import TopicPlan
 from flows.registry import Away, Registry
+from flows.windows import Window
 
 SETTLE_S = 1.0  # the parts of the sink commit one after the other, a few ms apart; offsets are shown once a second
 
@@ -55,7 +56,7 @@ class Ground:
 
     def windows(self, topic: str, wanted: str | None) -> list[Window]:
         """One window size, or all of the topic's. Raises ConfigError."""
-        known = [Window(size_ms, label(size_ms)) for size_ms in self.declaration.of(topic).windows]
+        known = self.declaration.of(topic).windows
         chosen = [window for window in known if wanted in (None, window.label)]
         if not chosen:
             raise ConfigError(f"WINDOW: got {wanted!r}, want one of {', '.join(window.label for window in known)}")

@@ -15,7 +15,7 @@ from audit.moment import iso
 from audit.published import read_published
 from audit.survey import Ground, Survey, survey
 from audit.topic import CannotVerifyError
-from flows.plan import Window
+from flows.windows import Window
 
 FIRST = 10
 EQUAL, DIFFERENT = 0, 1

@@ -5,13 +5,14 @@ of many. Merging is associative and commutative (exactly for integers and decima
 slices in any order and grouping. KPIs share accumulators: a mean, a sum and a count of one column need `sum` and `n` once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import polars as pl
 
 from flows.plan import Kpi, TopicPlan, dtype_of
+from flows.windows import END, START
 
 EVENTS = "events"
 LONG_MAX = 2**63 - 1
@@ -62,10 +63,10 @@ def _accumulators(kind: str, scale: int) -> dict[str, Accumulator]:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """`needs`: accumulators; `result(kpi, size_ms)`: the KPI's value, made from accumulators named `<accumulator>:<of>`."""
+    """`needs`: accumulators; `result(kpi)`: the KPI's value, made from accumulators named `<accumulator>:<of>` and the window's bounds."""
 
     needs: tuple[str, ...]
-    result: Callable[[Kpi, int], pl.Expr]
+    result: Callable[[Kpi], pl.Expr]
 
 
 def _of(accumulator: str, kpi: Kpi) -> pl.Expr:
@@ -79,7 +80,7 @@ def _fits(kpi: Kpi) -> pl.Expr:
     return held & (_of("size", kpi).abs() < WRAPS) if kpi.kind == "decimal" else held
 
 
-def _sum(kpi: Kpi, _: int) -> pl.Expr:
+def _sum(kpi: Kpi) -> pl.Expr:
     """Beyond a long, or 38 digits, it is null: a wrong number is worse than none."""
     if kpi.kind == "float":
         return _of("sum", kpi)
@@ -89,26 +90,26 @@ def _sum(kpi: Kpi, _: int) -> pl.Expr:
     return fitting.cast(pl.Decimal(38, 0)) * pl.lit(Decimal(1).scaleb(-kpi.scale), pl.Decimal(38, kpi.scale))  # exact: the same digits
 
 
-def _share_of_n(kpi: Kpi, _: int) -> pl.Expr:
+def _share_of_n(kpi: Kpi) -> pl.Expr:
     total = _of("sum", kpi).cast(pl.Float64)
     if kpi.kind == "decimal":
         total = pl.when(_fits(kpi)).then(total).otherwise(_of("size", kpi)) / 10.0**kpi.scale
     return pl.when(_of("n", kpi) > 0).then(total / _of("n", kpi))
 
 
-def _deviation(kpi: Kpi, _: int) -> pl.Expr:
+def _deviation(kpi: Kpi) -> pl.Expr:
     """The sample's: null below two values."""
     return pl.when(_of("n", kpi) > 1).then((_of("m2", kpi) / (_of("n", kpi) - 1)).sqrt())
 
 
 AGGREGATES = {
-    "count": Aggregate(("n",), lambda kpi, _: pl.col(EVENTS) if kpi.of == "*" else _of("n", kpi)),
-    "rate": Aggregate((), lambda _, size_ms: pl.col(EVENTS) * 1000.0 / size_ms),
+    "count": Aggregate(("n",), lambda kpi: pl.col(EVENTS) if kpi.of == "*" else _of("n", kpi)),
+    "rate": Aggregate((), lambda _: pl.col(EVENTS) * 1000.0 / (pl.col(END) - pl.col(START))),
     "sum": Aggregate(("sum",), _sum),
     "mean": Aggregate(("n", "sum"), _share_of_n),
     "share": Aggregate(("n", "sum"), _share_of_n),
-    "min": Aggregate(("min",), lambda kpi, _: _of("min", kpi)),
-    "max": Aggregate(("max",), lambda kpi, _: _of("max", kpi)),
+    "min": Aggregate(("min",), lambda kpi: _of("min", kpi)),
+    "max": Aggregate(("max",), lambda kpi: _of("max", kpi)),
     "deviation": Aggregate(("n", "mean", "m2"), _deviation),
 }
 
@@ -153,16 +154,22 @@ def _is_accumulator(name: str) -> bool:
     return name.partition(":")[0] in _accumulators("integer", 0)
 
 
-def add(plan: TopicPlan) -> list[pl.Expr]:
-    """Aggregations that make accumulators of a frame's measure columns `of:<of>`, and the number of events."""
-    return [pl.len().cast(pl.Int64).alias(EVENTS), *(a.add(pl.col(f"of:{of}")).alias(name) for name, (of, a) in _needed(plan).items())]
+def add(events: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
+    """A frame's measure columns `of:<of>` as accumulators: a row for each value of the key columns, with the number of its events."""
+    made = [a.add(pl.col(f"of:{of}")).alias(name) for name, (of, a) in _needed(plan).items()]
+    return events.lazy().group_by(keys).agg(pl.len().cast(pl.Int64).alias(EVENTS), *made).collect()
 
 
-def merge(plan: TopicPlan) -> list[pl.Expr]:
-    """Aggregations that make one row of accumulators of many."""
-    return [pl.col(EVENTS).sum(), *(a.merge(name, of).alias(name) for name, (of, a) in _needed(plan).items())]
+def merge(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
+    """Rows of accumulators with the same keys as one row; columns that are neither are gone."""
+    return table.group_by(keys).agg(pl.col(EVENTS).sum(), *(a.merge(name, of).alias(name) for name, (of, a) in _needed(plan).items()))
 
 
-def results(plan: TopicPlan, size_ms: int) -> list[pl.Expr]:
-    """The KPI columns, named `kpi:<name>`, of a table of accumulators; `size_ms` is the window's size."""
-    return [AGGREGATES[kpi.aggregate].result(kpi, size_ms).alias(f"kpi:{kpi.name}") for kpi in plan.kpis]
+def settle(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:  # noqa: ARG001 - soon
+    """Accumulators of closed slices, to which nothing will be added: what had to wait for that is reduced."""
+    return table
+
+
+def results(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:
+    """The KPI columns, named `kpi:<name>`, of a table of accumulators and of windows' bounds (START, END), row by row."""
+    return table.select(AGGREGATES[kpi.aggregate].result(kpi).alias(f"kpi:{kpi.name}") for kpi in plan.kpis)

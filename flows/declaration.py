@@ -3,56 +3,49 @@
 pydantic checks the shape; every refusal is one line: where, what was got, what is wanted.
 """
 
+import difflib
 import json
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
+from flows.durations import duration_ms
 from flows.errors import ConfigError
+from flows.windows import Window, parse_window
 
 NUMBERS = ("integer", "float", "decimal")
+PLAIN = (*NUMBERS, "boolean", "string", "enum", "time")
 AGGREGATES = {  # name -> kinds of column it can measure
-    "count": ("integer", "float", "decimal", "boolean", "string", "time", "other"),
+    "count": (*PLAIN, "bytes", "other"),
     "rate": (),
     "sum": NUMBERS,
     "mean": NUMBERS,
-    "min": (*NUMBERS, "time", "string"),
-    "max": (*NUMBERS, "time", "string"),
+    "min": (*NUMBERS, "time", "string", "enum"),
+    "max": (*NUMBERS, "time", "string", "enum"),
     "deviation": NUMBERS,
+    "first": PLAIN,
+    "last": PLAIN,
     "share": ("boolean",),
+    "counts": ("enum", "boolean"),
+    "ratio": (),
+    "quantile": NUMBERS,
+    "distinct": PLAIN,
+    "top": ("string", "enum", "integer", "boolean"),
+    "histogram": NUMBERS,
+    "increase": NUMBERS,
 }
-LONGEST_MS = 3650 * 86_400_000
+OPTIONS = {"quantile": "q", "top": "k", "histogram": "edges"}  # what else an aggregate is told
+DEFAULTS = {"q": [0.5, 0.95, 0.99], "k": 10}
+MOST_TOP, MOST_EDGES = 100, 100
 MOST_GROUPS = 10_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def duration_ms(text: object) -> int:
-    """Milliseconds of a duration as people write it.
-
-    >>> duration_ms("10s"), duration_ms("1500ms"), duration_ms("1d")
-    (10000, 1500, 86400000)
-    """
-    match = re.fullmatch(r"(\d{1,12})(ms|s|m|h|d)", text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError('want a duration such as "10s", "5m", "1h"')
-    length_ms = int(match[1]) * UNITS_MS[match[2]]
-    if length_ms > LONGEST_MS:
-        raise ValueError("want a duration of at most 3650d")
-    return length_ms
-
-
-def _size_ms(text: object) -> int:
-    size_ms = duration_ms(text)
-    if size_ms == 0:
-        raise ValueError("want a window longer than nothing")
-    return size_ms
 
 
 def _update_ms(text: object) -> int | None:
@@ -90,10 +83,10 @@ def _distinct(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
     return sets
 
 
-def _sorted_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if not sizes:
+def _sorted_windows(windows: tuple[Window, ...]) -> tuple[Window, ...]:
+    if not windows:
         raise ValueError('want at least one window, a duration such as "10s"')
-    return tuple(sorted(set(sizes)))
+    return tuple(sorted(set(windows)))
 
 
 def _pattern(text: str) -> str:
@@ -105,7 +98,7 @@ def _pattern(text: str) -> str:
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
-Sizes = Annotated[tuple[Annotated[int, BeforeValidator(_size_ms)], ...], AfterValidator(_sorted_sizes)]
+Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], AfterValidator(_sorted_windows)]
 Number = Annotated[int, BeforeValidator(_number)]
 GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)]
 
@@ -117,27 +110,57 @@ class Strict(BaseModel):
 
 
 class KpiSaid(Strict):
-    """`{ sum = "total", unit = "EUR" }`: exactly one aggregate, and what it measures."""
+    """`{ sum = "total", unit = "EUR" }`: exactly one aggregate, what it measures, and what else the aggregate is told.
+
+    `parts`: the two KPIs of a ratio. `q`: which quantiles. `k`: how many of a top. `edges`: of a histogram.
+    """
 
     aggregate: str
-    of: str
+    of: str = ""
     unit: str | None = None
+    parts: tuple[str, ...] = ()
+    q: tuple[float, ...] = ()
+    k: int = 0
+    edges: tuple[float, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _one_aggregate(cls, said: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
         if not isinstance(said, dict):
             raise ValueError('want a table such as { sum = "total" }')  # noqa: TRY004 - pydantic takes ValueErrors
-        names = [name for name in said if name != "unit"]
-        if len(names) != 1 or names[0] not in AGGREGATES:
+        names = [name for name in said if name in AGGREGATES]
+        if len(names) != 1:
             raise ValueError(f"want exactly one of {', '.join(AGGREGATES)}")
         (aggregate,) = names
+        option = OPTIONS.get(aggregate, "")
+        if unknown := [name for name in said if name not in {aggregate, "unit", option}]:
+            near = difflib.get_close_matches(unknown[0], ["unit", *AGGREGATES, *OPTIONS.values()], n=1)
+            raise ValueError(f"want no {unknown[0]!r} beside {aggregate}" + (f" (did you mean {near[0]!r}?)" if near else ""))
         of = said[aggregate]
+        if aggregate == "ratio":
+            if not (isinstance(of, list) and len(of) == 2 and all(isinstance(name, str) for name in of)):  # noqa: PLR2004 - above and below
+                raise ValueError('want the names of two KPIs such as { ratio = ["revenue", "orders"] }')
+            return {"aggregate": aggregate, "parts": of, "unit": said.get("unit")}
         if aggregate == "rate" and of != "*":
             raise ValueError('want { rate = "*" }')
         if of == "*" and aggregate not in ("count", "rate"):
             raise ValueError(f"want a field or an expression to take the {aggregate} of")
-        return {"aggregate": aggregate, "of": of, "unit": said.get("unit")}
+        told = {option: _option(option, said.get(option, DEFAULTS.get(option)))} if option else {}
+        return {"aggregate": aggregate, "of": of, "unit": said.get("unit"), **told}
+
+
+def _option(name: str, said: object) -> object:
+    """What an aggregate is told beside what it measures. Raises ValueError."""
+    numbers = [it for it in said if isinstance(it, int | float) and not isinstance(it, bool)] if isinstance(said, list) else []
+    whole = isinstance(said, list) and 0 < len(numbers) == len(said)
+    match name:
+        case "q" if not (whole and len(set(numbers)) == len(numbers) and all(0 <= q <= 1 for q in numbers)):
+            raise ValueError(f"q: got {said!r}, want different numbers from 0 to 1 such as [0.5, 0.99]")
+        case "k" if not (isinstance(said, int) and not isinstance(said, bool) and 1 <= said <= MOST_TOP):
+            raise ValueError(f"k: got {said!r}, want a whole number from 1 to {MOST_TOP}")
+        case "edges" if not (whole and len(numbers) <= MOST_EDGES and all(map(isfinite, numbers)) and sorted(set(numbers)) == numbers):
+            raise ValueError(f"edges: got {said!r}, want at most {MOST_EDGES} rising numbers such as [10, 50, 100]")
+    return said
 
 
 class Choice(Strict):
@@ -150,7 +173,7 @@ class Choice(Strict):
 class Defaults(Strict):
     """What holds for every topic that does not say otherwise. Durations become milliseconds."""
 
-    windows: Sizes = (10_000, 60_000, 300_000)
+    windows: Windows = tuple(parse_window(text) for text in ("10s", "1m", "5m"))
     lateness: Duration = 10_000
     idle: Duration = 15_000
     update: Annotated[int | None, BeforeValidator(_update_ms)] = 1_000
@@ -164,7 +187,7 @@ class Defaults(Strict):
 class TopicSaid(Strict):
     """One `[topics."…"]` table: None means the default."""
 
-    windows: Sizes | None = None
+    windows: Windows | None = None
     lateness: Duration | None = None
     idle: Duration | None = None
     update: Annotated[int | None, BeforeValidator(_update_ms)] = None
@@ -188,7 +211,7 @@ class File(Strict):
 class Topic:
     """What is declared for one topic, defaults filled in; durations in milliseconds, windows smallest first."""
 
-    windows: tuple[int, ...]
+    windows: tuple[Window, ...]
     lateness: int
     idle: int
     update: int | None
@@ -253,7 +276,7 @@ def parse(text: str, name: str = "kpi.toml", windows: str | None = None) -> Decl
         if table.startswith("/") and table.endswith("/"):
             _checked(lambda table=table: _pattern(table[1:-1]), f"{name}: topics.{table}", said)
     if windows is not None:
-        _checked(lambda: [_size_ms(part.strip()) for part in windows.split(",")], "KPI_WINDOWS", windows)
+        _checked(lambda: [parse_window(part.strip()) for part in windows.split(",")], "KPI_WINDOWS", windows)
         if isinstance(defaults := tables.setdefault("defaults", {}), dict):
             defaults["windows"] = [part.strip() for part in windows.split(",")]
     try:

@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 
 from flows import aggregates, limit
-from flows.plan import TopicPlan, Window, of_plain, plain
+from flows.plan import TopicPlan, of_plain, plain
 from flows.slices import Partial
 from flows.watermark import NEVER, Mark, topic_watermark
-from flows.windows import START, cascade, start_of
+from flows.windows import END, START, Window, cascade, start_of
 
 STATE_VERSION = 1
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
@@ -28,7 +28,7 @@ TABLE_ROWS = 50  # what a table costs over its rows, in rows
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of one window size: `start` Int64 UTC ms, `by:<path>` String, `events` Int64, `kpi:<name>`, `revision` Int64,
+    """Rows of one window size: `start`, `end` Int64 UTC ms, `by:<path>` String, `events` Int64, `kpi:<name>`, `revision` Int64,
     `final` Boolean, `closed_by` String ("data", "idle"; null while open).
     """
 
@@ -141,7 +141,7 @@ class Fold:
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...]) -> None:
         self.plan, self.group_set = plan, group_set
         self.groups = [f"by:{path}" for path in group_set]
-        self.feeds = cascade(plan.windows)
+        self.feeds = cascade([window.size_ms for window in plan.windows])
         self.keep = limit.keep_of(plan, self.shards)
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
@@ -229,10 +229,10 @@ class Fold:
 
     def _cut(self, table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """A table that has as many groups as are kept, and how many rows that put into the rest. The total has no groups to cut."""
-        return limit.cut(table, self.groups, self.keep, aggregates.merge(self.plan)) if self.groups else (table, 0)
+        return limit.cut(table, self.groups, self.keep, self.plan) if self.groups else (table, 0)
 
     def _merge(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return pl.concat(tables).group_by(START, *self.groups).agg(aggregates.merge(self.plan))
+        return aggregates.merge(pl.concat(tables), self.plan, [START, *self.groups])
 
     def _final(self, window: Window, table: pl.DataFrame) -> Rows:
         by_data = pl.col(START) + window.size_ms <= self.closed_by_data_ms
@@ -301,13 +301,9 @@ class Fold:
     def _rows(self, window: Window, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
         keys = [START, *self.groups]
-        table = table.select(
-            *keys,
-            aggregates.EVENTS,
-            *aggregates.results(self.plan, window.size_ms),
-            pl.lit(final).alias("final"),
-            closed_by.alias("closed_by"),
-        )
+        table = table.with_columns((pl.col(START) + window.size_ms).alias(END))
+        told = table.select(*keys, END, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
+        table = pl.concat([told, aggregates.results(table, self.plan)], how="horizontal")
         if (published := self.published.get(window.size_ms)) is None:
             table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
         else:

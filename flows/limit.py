@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from flows import aggregates
 from flows.plan import TopicPlan
 from flows.windows import START
 
@@ -43,10 +44,10 @@ def is_rest(groups: Sequence[str]) -> pl.Expr:
     return pl.all_horizontal(pl.col(group).eq_missing(pl.lit(OTHER)) for group in groups)
 
 
-def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, merge: Sequence[pl.Expr]) -> tuple[pl.DataFrame, int]:
+def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, plan: TopicPlan) -> tuple[pl.DataFrame, int]:
     """A table in which each stretch has at most `keep` groups and the rest; and how many rows went into the rest just now.
 
-    `merge`: aggregates.merge. The crc32 of the groups may stand in a column CRC, which goes.
+    The crc32 of the groups may stand in a column CRC, which goes.
     """
     if len(table) > keep and _most(table) > keep:
         rest = table.select(is_rest(groups)).to_series()
@@ -54,7 +55,7 @@ def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, merge: Sequence[p
         if _most(named) > keep:
             stays = _first(named, groups, keep)
             gone = named.filter(~stays).with_columns(pl.lit(OTHER).alias(group) for group in groups)
-            merged = pl.concat([table.filter(rest), gone]).group_by(START, *groups).agg(merge)
+            merged = aggregates.merge(pl.concat([table.filter(rest), gone]).drop(CRC, strict=False), plan, [START, *groups])
             return pl.concat([named.filter(stays).drop(CRC, strict=False), merged]), len(gone)
     return table.drop(CRC) if CRC in table.columns else table, 0
 

@@ -48,4 +48,4 @@ def written(made: Rows) -> None:
     rows.labels(topic, window.label, "provisional").inc(len(table) - len(final))
     window_length.labels(topic, window.label).set(window.size_ms / 1000)
     if not final.is_empty():
-        final_end.labels(topic, window.label).set((max(final["start"].to_list()) + window.size_ms) / 1000)
+        final_end.labels(topic, window.label).set(max(final["end"].to_list()) / 1000)

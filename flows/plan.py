@@ -5,41 +5,58 @@ A plan travels with the data it is for, so every later step is a function of its
 
 import difflib
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
-from flows.declaration import AGGREGATES, Declaration, Topic
+from flows.declaration import AGGREGATES, Declaration, KpiSaid, Topic
 from flows.errors import ConfigError
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema, promotes
+from flows.windows import Window, slice_ms
 
 MILLI_NS = 1_000_000
 MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
+ORDERED = ("first", "last", "increase")
+UNITLESS = ("count", "share", "counts", "distinct", "top", "histogram", "rate")  # whose numbers are not of the field's unit
+SCALARS = (
+    "count",
+    "rate",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "deviation",
+    "first",
+    "last",
+    "share",
+    "distinct",
+    "increase",
+)  # what a ratio takes
 TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A tumbling window: stretches `[n * size, (n + 1) * size)` of event time. `label` is its spelling in topic names."""
-
-    size_ms: int
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
 class Kpi:
-    """One number of every window and group: `aggregate` over `of`, a column of kind `kind` (see fields.Leaf)."""
+    """One field of every window and group: `aggregate` over `of`, a column of kind `kind` (see fields.Leaf).
+
+    `q`: of a quantile, of which there may be several in a `family`. `k`: of a top. `edges`: of a histogram. `parts`: of a ratio, the
+    names of the KPI above and the KPI below.
+    """
 
     name: str
     aggregate: str
-    of: str = "*"
+    of: str = "*"  # of a ratio "*" too: it measures nothing itself
     kind: str = "integer"
     scale: int = 0
     unit: str | None = None
+    q: float | None = None
+    family: str = ""
+    k: int = 0
+    edges: tuple[float, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,7 @@ class TopicPlan:
     group_sets: tuple[tuple[str, ...], ...]
     where: str | None
     kpis: tuple[Kpi, ...]
-    windows: tuple[Window, ...]  # by size, smallest first
+    windows: tuple[Window, ...]  # smallest first
     lateness_ms: int
     idle_ms: int
     update_ms: int | None  # None: final rows only
@@ -74,8 +91,18 @@ class TopicPlan:
 
     @property
     def slice_ms(self) -> int:
-        """Greatest common divisor of all window sizes: the smallest stretch that is folded."""
-        return math.gcd(*(window.size_ms for window in self.windows))
+        """The smallest stretch that is folded (see windows.slice_ms)."""
+        return slice_ms(self.windows)
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether partials carry the first and last event time of their events."""
+        return any(window.kind == "session" for window in self.windows)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether some KPI depends on the order of events: then frames have a column `order`."""
+        return any(kpi.aggregate in ORDERED for kpi in self.kpis)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -133,18 +160,6 @@ def of_plain(stored: Mapping[str, Any]) -> TopicPlan:
     return TopicPlan(**{**stored, **{name: tuple(part(**each) for each in stored[name]) for name, part in parts.items()}})
 
 
-def label(size_ms: int) -> str:
-    """A window size as topic names spell it: the largest unit that divides it.
-
-    >>> label(10_000), label(300_000), label(86_400_000), label(1_500)
-    ('10s', '5m', '1d', '1500ms')
-    """
-    for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if size_ms % unit_ms == 0:
-            return f"{size_ms // unit_ms}{unit}"
-    return f"{size_ms}ms"
-
-
 def fingerprint(declaration: Declaration) -> str:
     """Sixteen hex digits of what file and environment declare (never of what was discovered)."""
     return hashlib.sha256(declaration.canonical().encode()).hexdigest()[:16]
@@ -198,7 +213,7 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
         group_sets=said.by,
         where=None,
         kpis=(),
-        windows=tuple(Window(size_ms, label(size_ms)) for size_ms in said.windows),
+        windows=said.windows,
         lateness_ms=said.lateness,
         idle_ms=said.idle,
         update_ms=said.update,
@@ -226,29 +241,46 @@ def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable
 
 
 def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:
-    kpis = []
+    kpis: list[Kpi] = []
     for name, kpi in said.kpis.items():
-        if kpi.of == "*":
-            kpis.append(Kpi(name, kpi.aggregate, unit=kpi.unit))
-            continue
         here = f"{at}.kpis.{name}.{kpi.aggregate}"
-        dtype = _type(kpi.of, frame, here)
-        leaf = leaves.get(kpi.of)
-        kind = "time" if leaf is not None and leaf.kind == "time" else kind_of(dtype)
-        wanted = AGGREGATES[kpi.aggregate]
-        if kind not in wanted:
-            raise ConfigError(f"{here}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
-        kpis.append(
-            Kpi(
-                name,
-                kpi.aggregate,
-                kpi.of,
-                kind,
-                dtype.scale if isinstance(dtype, pl.Decimal) else 0,
-                kpi.unit or _unit(leaf, kpi.aggregate),
-            )
-        )
+        if kpi.aggregate == "ratio":
+            kpis.append(_ratio(name, kpi, said, here))
+        elif kpi.of == "*":
+            kpis.append(Kpi(name, kpi.aggregate, unit=kpi.unit))
+        else:
+            kpis += _measuring(name, kpi, leaves, frame, here)
     return tuple(kpis)
+
+
+def _ratio(name: str, kpi: KpiSaid, said: Topic, at: str) -> Kpi:
+    usable = [other for other, it in said.kpis.items() if it.aggregate in SCALARS]
+    for part in kpi.parts:
+        if part not in usable:
+            raise ConfigError(f"{at}: got {part!r}, want two of the KPIs that are one number: {_choices(part, usable)}")
+    return Kpi(name, "ratio", unit=kpi.unit, parts=kpi.parts)
+
+
+def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> list[Kpi]:
+    """The KPI of a declared one that measures something; of a quantile one for each q."""
+    dtype = _type(kpi.of, frame, at)
+    leaf = leaves.get(kpi.of)
+    kind = leaf.kind if leaf is not None and leaf.kind in {"time", "enum"} else kind_of(dtype)
+    wanted = AGGREGATES[kpi.aggregate]
+    if kind not in wanted:
+        raise ConfigError(f"{at}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
+    scale = dtype.scale if isinstance(dtype, pl.Decimal) else 0
+    made = Kpi(name, kpi.aggregate, kpi.of, kind, scale, kpi.unit or _unit(leaf, kpi.aggregate), k=kpi.k, edges=kpi.edges)
+    return [replace(made, name=f"{name}_{percentile(q)}", q=q, family=name) for q in kpi.q] or [made]
+
+
+def percentile(q: float) -> str:
+    """A quantile as a name.
+
+    >>> percentile(0.5), percentile(0.999), percentile(1)
+    ('p50', 'p99_9', 'p100')
+    """
+    return "p" + f"{float(str(q)) * 100:.10g}".replace(".", "_")
 
 
 def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
@@ -268,7 +300,7 @@ def _of(path: str, leaf: Leaf, aggregate: str) -> Kpi:
 
 def _unit(leaf: Leaf | None, aggregate: str) -> str | None:
     """The unit that the field's schema says, unless the aggregate has another: a share or a count has none."""
-    return leaf.unit if leaf is not None and leaf.unit and aggregate not in ("count", "share") else None
+    return leaf.unit if leaf is not None and leaf.unit and aggregate not in UNITLESS else None
 
 
 def kind_of(dtype: pl.DataType) -> str:

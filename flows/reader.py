@@ -28,6 +28,7 @@ from flows.services import DISCOVER_S, Services
 from flows.slices import Events
 from flows.strangers import IN_A_ROW, SAMPLED
 from flows.watermark import NEVER, Ends, Mark
+from flows.windows import slice_ms
 from flows.wire import RawBatch
 
 LOG = logging.getLogger(__name__)
@@ -374,7 +375,7 @@ class _Reader:
             if share.refused:
                 continue
             reached = {p: ms for p, ms in self.services.reached_ms.get(name, {}).items() if ms != NEVER}
-            edge_ms = min(reached.values(), default=0) + AHEAD_SLICES * math.gcd(*self.services.planner.declared(name).windows)
+            edge_ms = min(reached.values(), default=0) + AHEAD_SLICES * slice_ms(self.services.planner.declared(name).windows)
             ahead = {p for p in share.reading.positions if reached.get(p, NEVER) > edge_ms}
             pause |= {TopicPartition(name, p) for p in (share.reading.positions if share.waiting else ahead)}
         paused = self.consumer.paused()

@@ -12,7 +12,8 @@ import polars as pl
 
 from flows import encoder
 from flows.fold import Rows
-from flows.plan import Kpi, TopicPlan, Window
+from flows.plan import Kpi, TopicPlan
+from flows.windows import END, START, Window
 
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
@@ -115,7 +116,7 @@ def encode(rows: Rows) -> list[Record]:
     key_head, value_head = (struct.pack(">bI", 0, schema_id) for schema_id in (output.key_id, output.value_id))
     key_fields, value_fields = fields(plan)
     sources = {name: column for column, name in field_names(plan).items()}
-    more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col("start"), "window_end": pl.col("start") + window.size_ms}
+    more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col(START), "window_end": pl.col(END)}
     absent = {f"by:{path}": pl.lit(None, pl.String) for path in plan.groups if path not in rows.group_set}
     table = table.with_columns(**more, **absent)
     encoded = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]

@@ -15,9 +15,9 @@ import polars as pl
 from flows import aggregates
 from flows.fold import Passed, Rows, newer, packed, unpacked
 from flows.limit import OTHER
-from flows.plan import TopicPlan, Window, of_plain, plain
+from flows.plan import TopicPlan, of_plain, plain
 from flows.watermark import NEVER
-from flows.windows import START
+from flows.windows import END, START, Window
 
 STATE_VERSION = 1
 BY_DATA = "by_data"
@@ -74,19 +74,22 @@ class Rest:
         """Closed by data if event times alone closed it in a shard, as the last one to close it has seen all of them."""
         if (table := self.open.pop(window.size_ms, None)) is None:
             return None
-        table = table.group_by(START).agg(pl.col(BY_DATA).any(), *aggregates.merge(self.plan))
+        by_data = table.group_by(START).agg(pl.col(BY_DATA).any())
+        table = (
+            aggregates.merge(table, self.plan, [START]).join(by_data, on=START).with_columns((pl.col(START) + window.size_ms).alias(END))
+        )
         done = pl.col(START) + window.size_ms <= min(self.closed_ms.values())
         if len(still := table.filter(~done)):
-            self.open[window.size_ms] = still
+            self.open[window.size_ms] = still.select(START, BY_DATA, pl.exclude(START, END, BY_DATA))
         if (table := table.filter(done)).is_empty():
             return None
-        table = table.select(
+        told = table.select(
             START,
+            END,
             *(pl.lit(OTHER).alias(f"by:{path}") for path in self.group_set),
             aggregates.EVENTS,
-            *aggregates.results(self.plan, window.size_ms),
             pl.lit(value=True).alias("final"),
             pl.when(BY_DATA).then(pl.lit("data")).otherwise(pl.lit("idle")).alias("closed_by"),
             pl.lit(0, pl.Int64).alias("revision"),
         )
-        return Rows(self.plan, self.group_set, window, table)
+        return Rows(self.plan, self.group_set, window, pl.concat([told, aggregates.results(table, self.plan)], how="horizontal"))

@@ -61,8 +61,8 @@ def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
 def partial_table(frame: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> pl.DataFrame:
     """Accumulators of every slice and group of a frame of events; a null group value is a group of its own, a very long one is cut."""
     groups = [f"by:{path}" for path in group_set]
-    query = frame.lazy().group_by(start_of(pl.col("time"), plan.slice_ms).alias(START), *groups).agg(aggregates.add(plan))
-    return limit.shortened(query.with_columns(pl.col(groups).cast(pl.String)).collect(), groups) if groups else query.collect()
+    table = aggregates.add(frame.with_columns(start_of(pl.col("time"), plan.slice_ms).alias(START)), plan, [START, *groups])
+    return limit.shortened(table.with_columns(pl.col(groups).cast(pl.String)), groups) if groups else table
 
 
 def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], shards: int) -> dict[int, tuple[pl.DataFrame, int]]:
@@ -73,5 +73,5 @@ def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], s
     crcs = limit.crcs(table, groups)
     table = table.with_columns((crcs % shards).cast(pl.Int32).alias("shard"))
     parts = table.with_columns(crcs).partition_by("shard", as_dict=True, include_key=False)
-    keep, merge = limit.keep_of(plan, shards), aggregates.merge(plan)
-    return {number: limit.cut(part, groups, keep, merge) for (number,), part in parts.items()}
+    keep = limit.keep_of(plan, shards)
+    return {number: limit.cut(part, groups, keep, plan) for (number,), part in parts.items()}

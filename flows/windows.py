@@ -1,12 +1,133 @@
-"""Which slices make up which window. In: sizes. Out: starts, and who feeds whom. Pure."""
+"""The kinds of windows, and which stretch of event time belongs to which. In: how people spell them, times. Out: windows, edges. Pure.
 
+tumbling  10s                    |----)|----)|----)      one after the other; `1d@Europe/Berlin`, `1w`, `1mo`, `1y` by the calendar
+hopping   5m/1m                  |--------)              a new one each hop, which overlap
+|--------)
+cumulate  1d^1m                  |--)|-----)|--------)   from the start of a stretch so far, told at each step
+session   gap 30s                 |x-x--x----)   |x--)   from a group's first event to `gap` after its last
+"""
+
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+from zoneinfo import ZoneInfo, available_timezones
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from flows.plan import Window
+from flows.durations import duration_ms, label
 
-START = "start"  # the column of a table that says which stretch a row is of: its start, UTC ms
+START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
+Times = npt.NDArray[np.int64]
+DAY_MS = 86_400_000
+QUARTER_MS = 900_000  # local midnight is a whole quarter of an hour in UTC, in every zone since 1972
+UNITS_MS = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 30 * DAY_MS, "1y": 365 * DAY_MS}  # of the calendar, and how long they are, about
+MOST_HOPS = 10_000
+WANTED = 'want a window such as "10s", "5m/1m", "1d^1m", "gap 30s", "1d@Europe/Berlin", "1w"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """One declared window. `label`: its spelling in topic names.
+
+    `size_ms`: of a calendar's about, of a session its gap. `step_ms`: the hop of a hopping window, the step of a cumulate one.
+    `unit`: "1d", "1w", "1mo", "1y" of the calendar of `zone` (UTC where it is empty); empty for a fixed length.
+    """
+
+    size_ms: int
+    label: str
+    kind: Literal["tumbling", "hopping", "cumulate", "session"] = "tumbling"
+    step_ms: int = 0
+    unit: str = ""
+    zone: str = ""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is tumbling, of a length that never changes: only such windows feed others."""
+        return self.kind == "tumbling" and not self.unit
+
+    @property
+    def pane_ms(self) -> int:
+        """The longest stretches of fixed length, from 1970 on, that its windows are put together from; 0 for a session: by slices."""
+        if self.kind == "session":
+            return 0
+        whole_ms = self.size_ms if not self.unit else QUARTER_MS if self.zone else DAY_MS
+        return math.gcd(whole_ms, self.step_ms)
+
+
+def parse_window(text: object) -> Window:
+    """A window as people spell it. Raises ValueError.
+
+    >>> parse_window("60s").label, parse_window("5m/1m").label, parse_window("gap 30s").label
+    ('1m', '5m-1m', 'session-30s')
+    >>> parse_window("1d^1h@Europe/Berlin").label, parse_window("1w").label
+    ('cumulate-1d-1h-Europe-Berlin', '1w')
+    """
+    match = re.fullmatch(r"(gap )?(\w+)(?:([/^])(\w+))?(?:@([\w/+-]+))?", text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(WANTED)
+    gap, size, sign, step, zone = match.groups()
+    if gap and (sign or zone):
+        raise ValueError('want a session as "gap 30s", and no more')
+    unit = size if size in UNITS_MS and not gap and (zone or size != "1d") else ""
+    size_ms = UNITS_MS[unit] if unit else _length_ms(size)
+    if zone and not unit:
+        raise ValueError(f"want one of {', '.join(UNITS_MS)} in a time zone")
+    if zone and zone not in available_timezones():
+        raise ValueError('want a time zone such as "Europe/Berlin"')
+    if gap:
+        return Window(size_ms, f"session-{label(size_ms)}", "session")
+    spelled = "-".join([unit or label(size_ms), *([_in_topics(zone)] if zone else [])])
+    if not sign:
+        return Window(size_ms, spelled, unit=unit, zone=zone or "")
+    step_ms = _length_ms(step)
+    if sign == "/":
+        return _hopping(size_ms, step_ms, unit)
+    if step_ms >= size_ms or (not unit and size_ms % step_ms) or (unit and DAY_MS % step_ms):
+        raise ValueError("want a step that divides " + ("a day" if unit else "the window") + ", and is shorter than the window")
+    spelled = "-".join(["cumulate", unit or label(size_ms), label(step_ms), *([_in_topics(zone)] if zone else [])])
+    return Window(size_ms, spelled, "cumulate", step_ms, unit, zone or "")
+
+
+def _hopping(size_ms: int, hop_ms: int, unit: str) -> Window:
+    if unit:
+        raise ValueError('want a hopping window of a fixed length, such as "7d/1d"')
+    if hop_ms > size_ms:
+        raise ValueError("want a hop that is no longer than the window, or events between two windows would be in none")
+    if size_ms // math.gcd(size_ms, hop_ms) > MOST_HOPS:
+        raise ValueError(f"want a window of at most {MOST_HOPS} hops")
+    if hop_ms == size_ms:
+        return Window(size_ms, label(size_ms))
+    return Window(size_ms, f"{label(size_ms)}-{label(hop_ms)}", "hopping", hop_ms)
+
+
+def _length_ms(text: str) -> int:
+    try:
+        length_ms = duration_ms(text)
+    except ValueError as error:
+        raise ValueError(f"{error}" if "at most" in str(error) else WANTED) from None
+    if length_ms == 0:
+        raise ValueError("want a window longer than nothing")
+    return length_ms
+
+
+def _in_topics(zone: str) -> str:
+    """A time zone as topic names may have it."""
+    return zone.replace("/", "-").replace("+", "plus")
+
+
+def slice_ms(windows: Sequence[Window]) -> int:
+    """Greatest common divisor of all sizes, hops, steps and gaps: the smallest stretch that is folded.
+
+    >>> slice_ms([parse_window("1m"), parse_window("5m/10s"), parse_window("gap 15s")])
+    5000
+    """
+    return math.gcd(*(window.pane_ms or window.size_ms for window in windows))
 
 
 def start_of(time: pl.Expr, size_ms: int) -> pl.Expr:
@@ -14,14 +135,58 @@ def start_of(time: pl.Expr, size_ms: int) -> pl.Expr:
     return time.floordiv(size_ms) * size_ms
 
 
-def cascade(windows: Sequence[Window]) -> list[int | None]:
-    """For each window, smallest first, which one feeds it: the largest smaller one that divides it, else the slices (None).
+def bounds(window: Window, times: Times) -> tuple[Times, Times]:
+    """Start and end of the stretch that holds each time: of a tumbling window, or of the whole that a cumulate one is of."""
+    if not window.unit:
+        starts = times // window.size_ms * window.size_ms
+        return starts, starts + window.size_ms
+    edges = _edges(window, int(times.min(initial=0)), int(times.max(initial=0)))
+    at = np.searchsorted(edges, times, side="right")
+    return edges[at - 1], edges[at]
+
+
+def _edges(window: Window, first_ms: int, last_ms: int) -> Times:
+    """The calendar's edges from before the first time to after the last."""
+    years = (datetime.fromtimestamp(time_ms // 1000, UTC).year for time_ms in (first_ms, last_ms))
+    first, last = years
+    return np.unique(np.concatenate([_year(window.unit, window.zone, year) for year in range(first - 1, last + 2)]))
+
+
+@lru_cache(maxsize=1_000)
+def _year(unit: str, zone: str, year: int) -> Times:
+    """The starts of the days, weeks (from Monday on), months or years that begin in a year.
+
+    A midnight that does not exist there is the moment of the clocks' jump, and of one that comes twice the first.
+    """
+    days = [date(year, 1, 1) + timedelta(days=number) for number in range((date(year, 12, 31) - date(year, 1, 1)).days + 1)]
+    begins = {
+        "1d": lambda _: True,
+        "1w": lambda day: day.weekday() == 0,
+        "1mo": lambda day: day.day == 1,
+        "1y": lambda day: day.day == day.month == 1,
+    }
+    where = ZoneInfo(zone) if zone else UTC
+    starts = [datetime(day.year, day.month, day.day, tzinfo=where) for day in days if begins[unit](day)]
+    return np.array([int(start.timestamp()) * 1000 for start in starts], np.int64)
+
+
+def _begins(unit: str, day: date) -> bool:
+    return (
+        unit == "1d"
+        or (unit == "1w" and day.weekday() == 0)
+        or (unit == "1mo" and day.day == 1)
+        or (unit == "1y" and day.day == day.month == 1)
+    )
+
+
+def cascade(lengths_ms: Sequence[int]) -> list[int | None]:
+    """For each length, smallest first, which one feeds it: the largest smaller one that divides it, else the slices (None).
 
     So a closed slice is merged once, and each larger size only merges what the smaller one has closed.
 
-    >>> cascade([Window(10_000, "10s"), Window(60_000, "1m"), Window(300_000, "5m")])
+    >>> cascade([10_000, 60_000, 300_000])
     [None, 0, 1]
-    >>> cascade([Window(10_000, "10s"), Window(15_000, "15s")])
+    >>> cascade([10_000, 15_000])
     [None, None]
     """
-    return [max((j for j in range(i) if w.size_ms % windows[j].size_ms == 0), default=None) for i, w in enumerate(windows)]
+    return [max((j for j in range(i) if length % lengths_ms[j] == 0), default=None) for i, length in enumerate(lengths_ms)]

@@ -12,7 +12,8 @@ import pytest
 from audit import recompute
 from audit.limit import OTHER, SHARDS, short
 from flows import topology
-from flows.plan import Kpi, TopicPlan, Window
+from flows.plan import Kpi, TopicPlan
+from flows.windows import Window
 
 WINDOW = Window(1000, "1s")
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.declaration import duration_ms, parse, read_declaration
+from flows.durations import label
 from flows.errors import ConfigError
-from flows.plan import label
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

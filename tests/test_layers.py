@@ -15,10 +15,11 @@ PACKAGES = ("flows", "serve", "audit", "infra", "bench", "tests")
 LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
+    {"durations", "windows"},
     {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},
-    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "windows", "aggregates", "watermark"},
+    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
     {"fold", "rest"},
     {"records", "encoder"},
     {"strangers"},  # partitions that hold no Avro

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.declaration import AGGREGATES, parse
+from flows.durations import label
 from flows.errors import ConfigError
-from flows.plan import Window, fingerprint, label
+from flows.plan import fingerprint
+from flows.windows import Window
 from tests.core import MILLIS, money, planned, schema
 
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.plan import Window, label
-from flows.windows import cascade, start_of
+from flows.durations import label
+from flows.windows import Window, cascade, start_of
 
 
 def start(time_ms: int, size_ms: int) -> int:
@@ -31,6 +31,6 @@ def test_an_event_on_the_edge_belongs_to_the_later_stretch(time_ms: int, first: 
 def test_a_window_is_fed_by_the_largest_smaller_one_that_fits_into_it(sizes_s: set[int]) -> None:
     windows = [Window(size_s * 1_000, label(size_s * 1_000)) for size_s in sorted(sizes_s)]
 
-    for number, feed in enumerate(cascade(windows)):
+    for number, feed in enumerate(cascade([window.size_ms for window in windows])):
         fitting = [w.size_ms for w in windows[:number] if windows[number].size_ms % w.size_ms == 0]
         assert (None if feed is None else windows[feed].size_ms) == max(fitting, default=None)
