@@ -2,28 +2,33 @@
 
     partials ──► slices ──► 10 s ──► 1 m ──► 5 m        a closed stretch is merged once into the next larger size
                    open       open     open   open      and the state is these tables, never the events
+                                        └──► 1h/1m      windows that are no plain stretches are put together of closed ones: kinds.py
 
 A level is a list of tables that are merged only when something can close or they have become many, so adding a partial costs next to
 nothing. Merged, a level holds of each stretch the groups that the shard keeps (see limit.py), and one row of the rest.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from flows import aggregates, limit
+from flows.assembly import Assembler, Merger
+from flows.kinds import assembler
 from flows.plan import TopicPlan, of_plain, plain
 from flows.slices import Partial
 from flows.watermark import NEVER, Mark, topic_watermark
-from flows.windows import END, START, Window, cascade, start_of
+from flows.windows import END, START, Window, bounds, cascade, start_of
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
 LOOSE_ROWS = 50_000  # of tables that wait to be merged, so that no stream, however many its groups, piles up more of them
 TABLE_ROWS = 50  # what a table costs over its rows, in rows
+SLICES = 0  # the level of slices; that of larger stretches is their length
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,14 @@ class Rows:
 class Passed:
     """How far a shard has closed its windows, and the rests of those it closed just now (see rest.py).
 
-    `rests`: window size -> table of `start` Int64 UTC ms, `by_data` Boolean (whether event times alone closed it), `events`, accumulators.
+    `steps`: how far each time, with promises and by data alone. `rests`: window label -> table of `start`, `end` Int64 UTC ms, `events`,
+    accumulators; of a session window its slices instead, which have no `end`.
     """
 
     plan: TopicPlan
     group_set: tuple[str, ...]
-    closed_ms: int
-    rests: Mapping[int, pl.DataFrame]
+    steps: tuple[tuple[int, int], ...]
+    rests: Mapping[str, pl.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,10 @@ class Fold:
     plan: TopicPlan
     group_set: tuple[str, ...]
     groups: list[str]
-    feeds: list[int | None]
-    keep: int
+    lengths: list[int]  # of stretches, rising: the declared ones, and the panes that others are put together of
+    feeds: list[int | None]  # of each length, which one feeds it
+    merger: Merger
+    assemblers: dict[str, Assembler]  # by label, of windows that are no plain stretches
 
     def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
         """Anew, or from a `snapshot()`. The `shards` of a group set share the limit on provisional rows."""
@@ -79,22 +87,24 @@ class Fold:
         self.touched: list[pl.DataFrame] = []
         self.loose: dict[int, int] = {}  # level -> rows that came since it was merged
         self.unseen = 0  # rows of `touched` that came since it was narrowed
-        self.rests: dict[int, pl.DataFrame] = {}
-        self.over = 0
-        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "scales": {}, "published": {}}
+        self.rests: dict[str, pl.DataFrame] = {}
+        self.steps: list[tuple[int, int]] = []
+        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
         self.marks: dict[int, Mark] = {partition: Mark(*mark) for partition, mark in state["marks"].items()}
         self.closed_ms, self.closed_by_data_ms = state["closed"]
         self.scales: dict[str, int] = state["scales"]
-        self.levels: dict[int, list[pl.DataFrame]] = {size: [unpacked(table)] for size, table in state["levels"].items()}
-        self.published: dict[int, pl.DataFrame] = {size: unpacked(table) for size, table in state["published"].items()}
-        self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial, nor in states of older programs
+        self.levels: dict[int, list[pl.DataFrame]] = {length: [unpacked(table)] for length, table in state["levels"].items()}
+        self.published: dict[str, pl.DataFrame] = {name: unpacked(table) for name, table in state.get("published", {}).items()}
+        self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial
         if self.stored_plan is not None:
-            self._adopt(of_plain(self.stored_plan), tuple(state["group_set"]))
+            tables = {name: unpacked(table) for name, table in state["windows"].items()}
+            self._adopt(of_plain(self.stored_plan), tuple(state["group_set"]), tables)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that cannot be had again, tables as Arrow IPC bytes."""
+        windows = {name: it.table() for name, it in self.assemblers.items()} if self.stored_plan else {}
         return {
             "version": STATE_VERSION,
             "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
@@ -102,47 +112,57 @@ class Fold:
             "scales": self.scales,
             "plan": self.stored_plan,
             "group_set": getattr(self, "group_set", ()),
-            "levels": {size: packed(table) for size in self.levels if (table := self._merged(size)) is not None},
-            "published": {size: packed(table) for size, table in self.published.items() if len(table)},
+            "levels": {length: packed(table) for length in self.levels if (table := self._merged(length)) is not None},
+            "windows": {name: packed(table) for name, table in windows.items() if table is not None},
+            "published": {name: packed(table) for name, table in self.published.items() if len(table)},
         }
 
     def size(self) -> tuple[int, int]:
         """How many slices are open, and how many groups they have, each counted in each of them."""
-        table = self._merged(0)
+        table = self._merged(SLICES)
         return (0, 0) if table is None else (table[START].n_unique(), len(table))
 
     def take(self, partials: Iterable[Partial]) -> Turn:
         """Add partials, in the order of their reader; then close what the watermark has passed."""
-        closed, rows = 0, []
-        before_ms, self.rests, self.over = self.closed_ms, {}, 0
+        closed, rows, over = 0, [], 0
+        self.rests, self.steps = {}, []
         last = None
         for last in partials:
             self._plan(last)
             if last.table is not None:
                 closed += self._add(last.plan, last.table)
-            self.over += last.over
+            over += last.over
             self.marks.update(last.marks)
             rows += self._close(*(topic_watermark(self.marks, last.partitions, promises=promises) for promises in (True, False)))
         if last is not None:
             rows += self._provisional(last.clock_ms, last.partitions)
-        return Turn(rows, closed, self._passed(before_ms), self.over)
+            over += self.merger.over
+            self.merger.over = 0
+        passed = Passed(self.plan, self.group_set, tuple(self.steps), self.rests) if self.steps else None
+        return Turn(rows, closed, passed, over)
 
     def _plan(self, partial: Partial) -> None:
         """The plan of most schema versions wins: readers meet a new schema at different moments, and after a start anew."""
-        if not hasattr(self, "plan") or newer(partial.plan, self.plan):
-            self._adopt(partial.plan, partial.group_set)
-            self.stored_plan = plain(self.plan)
-            self.levels = {
-                size: [aggregates.conform(table, self.plan, self.scales) for table in tables] for size, tables in self.levels.items()
-            }
-            self.rests = {size: aggregates.conform(table, self.plan, self.scales) for size, table in self.rests.items()}
-            self.scales = aggregates.scales(self.plan)
+        if hasattr(self, "plan") and not newer(partial.plan, self.plan):
+            return
+        held = {name: it.table() for name, it in self.assemblers.items()} if hasattr(self, "plan") else {}
 
-    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...]) -> None:
+        def conformed(table: pl.DataFrame) -> pl.DataFrame:
+            return aggregates.conform(table, partial.plan, self.scales)
+
+        self._adopt(partial.plan, partial.group_set, {name: conformed(table) for name, table in held.items() if table is not None})
+        self.stored_plan = plain(self.plan)
+        self.levels = {length: [conformed(table) for table in tables] for length, tables in self.levels.items()}
+        self.rests = {name: conformed(table) for name, table in self.rests.items()}
+        self.scales = aggregates.scales(self.plan)
+
+    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
         self.plan, self.group_set = plan, group_set
         self.groups = [f"by:{path}" for path in group_set]
-        self.feeds = cascade([window.size_ms for window in plan.windows])
-        self.keep = limit.keep_of(plan, self.shards)
+        self.lengths = sorted({window.pane_ms for window in plan.windows} - {0})
+        self.feeds = cascade(self.lengths)
+        self.merger = Merger(plan, self.groups, limit.keep_of(plan, self.shards))
+        self.assemblers = {w.label: assembler(w, held.get(w.label)) for w in plan.windows if not w.is_fixed}
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
         if plan.version != self.plan.version:
@@ -151,7 +171,7 @@ class Fold:
         closed = int(table.select(pl.col("events").filter(late).sum()).item())
         if closed:
             table = table.filter(~late)
-        self._put(0, table)
+        self._put(SLICES, table)
         if self.plan.update_ms is not None:
             self.touched.append(table)
             self.unseen += len(table) + TABLE_ROWS
@@ -169,77 +189,91 @@ class Fold:
 
     def _close(self, watermark_ms: int, data_ms: int) -> list[Rows]:
         """Slices and windows whose end is at or below floor(W / slice) * slice; each closed stretch feeds the next size."""
-        closed_ms = watermark_ms // self.plan.slice_ms * self.plan.slice_ms
-        self.closed_by_data_ms = max(self.closed_by_data_ms, data_ms // self.plan.slice_ms * self.plan.slice_ms)
+        slice_ms = self.plan.slice_ms
+        closed_ms = watermark_ms // slice_ms * slice_ms
+        self.closed_by_data_ms = max(self.closed_by_data_ms, data_ms // slice_ms * slice_ms)
         if closed_ms <= self.closed_ms:
             return []
         before_ms, self.closed_ms = self.closed_ms, closed_ms
-        slices = self._split(0, self.plan.slice_ms, before_ms)
+        slices = self._split(SLICES, slice_ms, before_ms)
+        panes = self._cascaded(None if slices is None else aggregates.settle(slices, self.plan), before_ms)
         rows: list[Rows] = []
-        closed: list[pl.DataFrame | None] = []
-        for window, feed in zip(self.plan.windows, self.feeds, strict=True):
-            source = slices if feed is None else closed[feed]
-            if source is not None:
-                self._put(window.size_ms, self._lifted(source, window))
-            closed.append(self._split(window.size_ms, window.size_ms, before_ms))
-            if (table := closed[-1]) is not None and len(table := self._without_rest(window, table)):
+        for window in self.plan.windows:
+            found = self._closing(window, panes, before_ms)
+            if found and len(table := self._without_rest(window, pl.concat(found))):
                 rows.append(self._final(window, table))
+        if self.groups and any(before_ms // length != closed_ms // length for length in self._edges()):
+            self.steps.append((closed_ms, self.closed_by_data_ms))
         return rows
+
+    def _cascaded(self, slices: pl.DataFrame | None, before_ms: int) -> dict[int, pl.DataFrame | None]:
+        """Length -> the stretches that closed, each fed by smaller ones. Slices stand at their own length."""
+        closed: dict[int, pl.DataFrame | None] = {self.plan.slice_ms: slices}
+        for length, feed in zip(self.lengths, self.feeds, strict=True):
+            if length == self.plan.slice_ms:
+                continue
+            source = slices if feed is None else closed[self.lengths[feed]]
+            if source is not None:
+                self._put(length, self._lifted(source, length))
+            closed[length] = self._split(length, length, before_ms)
+        return closed
+
+    def _closing(self, window: Window, panes: Mapping[int, pl.DataFrame | None], before_ms: int) -> list[pl.DataFrame]:
+        """The windows of one size that closed, with START and END."""
+        pane = panes[window.pane_ms or self.plan.slice_ms]
+        if window.is_fixed:
+            return [] if pane is None else [pane.with_columns((pl.col(START) + window.size_ms).alias(END))]
+        if window.kind == "session" and pane is not None and self.groups:
+            self._rest(window, pane.filter(limit.is_rest(self.groups)))
+            pane = pane.filter(~limit.is_rest(self.groups))
+        return self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
+
+    def _edges(self) -> set[int]:
+        """What must be passed so that some window can have closed."""
+        return {window.pane_ms or self.plan.slice_ms for window in self.plan.windows}
 
     def _without_rest(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
         """The groups of closed windows that have rows of their own; the others' are `rests`."""
         if not self.groups or (rest := table.filter(limit.is_rest(self.groups))).is_empty():
             return table
-        by_data = pl.col(START) + window.size_ms <= self.closed_by_data_ms
-        rest = rest.select(START, by_data.alias("by_data"), pl.exclude(START, *self.groups))
-        older = [self.rests[window.size_ms]] if window.size_ms in self.rests else []
-        self.rests[window.size_ms] = pl.concat([*older, rest])
+        self._rest(window, rest)
         return table.filter(~limit.is_rest(self.groups))
 
-    def _passed(self, before_ms: int) -> Passed | None:
-        """Told when a window can have closed; the total has no rest, and so nothing to tell."""
-        if self.closed_ms == before_ms or not self.groups:
-            return None
-        if all(before_ms // window.size_ms == self.closed_ms // window.size_ms for window in self.plan.windows):
-            return None
-        return Passed(self.plan, self.group_set, self.closed_ms, self.rests)
+    def _rest(self, window: Window, rest: pl.DataFrame) -> None:
+        if len(rest):
+            rest = rest.drop(self.groups)
+            older = [self.rests[window.label]] if window.label in self.rests else []
+            self.rests[window.label] = pl.concat([*older, *([rest.select(older[0].columns)] if older else [rest])])
 
-    def _split(self, level: int, size_ms: int, before_ms: int) -> pl.DataFrame | None:
-        """The closed part of a level, or None; the open part stays. Nothing to do unless an edge of this size was passed."""
-        if before_ms // size_ms == self.closed_ms // size_ms or (table := self._merged(level)) is None:
+    def _split(self, level: int, length: int, before_ms: int) -> pl.DataFrame | None:
+        """The closed part of a level, or None; the open part stays. Nothing to do unless an edge of this length was passed."""
+        if before_ms // length == self.closed_ms // length or (table := self._merged(level)) is None:
             return None
-        done = pl.col(START) + size_ms <= self.closed_ms
+        done = pl.col(START) + length <= self.closed_ms
         self.levels[level] = [rest] if len(rest := table.filter(~done)) else []
         table = table.filter(done)
         return table if len(table) else None
 
-    def _lifted(self, source: pl.DataFrame, window: Window) -> pl.DataFrame:
-        """Closed stretches as parts of a larger window; those that fall into the same one are merged."""
-        table = source.with_columns(start_of(pl.col(START), window.size_ms))
-        return self._merge([table]) if source[START].n_unique() > table[START].n_unique() else table
+    def _lifted(self, source: pl.DataFrame, length: int) -> pl.DataFrame:
+        """Closed stretches as parts of a longer one; those that fall into the same one are merged."""
+        table = source.with_columns(start_of(pl.col(START), length))
+        return self.merger.merge([table]) if source[START].n_unique() > table[START].n_unique() else table
 
     def _merged(self, level: int) -> pl.DataFrame | None:
         """A level as one table, a row for each stretch and group that is kept, and one for the rest."""
         tables = self.levels.get(level, [])
         if self.loose.pop(level, 0) and tables:
-            table, over = self._cut(self._merge(tables) if len(tables) > 1 else tables[0])
+            table = self.merger.merge(tables) if len(tables) > 1 else tables[0]
+            table = self.merger.cut(table if level == SLICES else aggregates.settle(table, self.plan))
             self.levels[level] = tables = [table]
-            self.over += over
         return tables[0] if tables else None
 
-    def _cut(self, table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-        """A table that has as many groups as are kept, and how many rows that put into the rest. The total has no groups to cut."""
-        return limit.cut(table, self.groups, self.keep, self.plan) if self.groups else (table, 0)
-
-    def _merge(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return aggregates.merge(pl.concat(tables), self.plan, [START, *self.groups])
-
     def _final(self, window: Window, table: pl.DataFrame) -> Rows:
-        by_data = pl.col(START) + window.size_ms <= self.closed_by_data_ms
+        by_data = pl.col(END) <= self.closed_by_data_ms
         closed_by = pl.when(by_data).then(pl.lit("data")).otherwise(pl.lit("idle"))
         rows = self._rows(window, table, final=True, closed_by=closed_by)
-        if (published := self.published.get(window.size_ms)) is not None:
-            self.published[window.size_ms] = published.filter(pl.col(START) + window.size_ms > self.closed_ms)
+        if (published := self.published.get(window.label)) is not None:
+            self.published[window.label] = published.filter(pl.col(END) > self.closed_ms)
         return rows
 
     def _provisional(self, clock_ms: int, partitions: int) -> list[Rows]:
@@ -255,15 +289,40 @@ class Fold:
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
-        rows = []
-        for number, window in enumerate(plan.windows):
-            at = start_of(pl.col(START), window.size_ms)
-            asked = changed.head(most).select(at, *self.groups).unique()
-            tables = self._kept(window, [table.with_columns(at) for table in self._open(number)])
-            found = [table.join(asked, on=[START, *self.groups], how="semi", nulls_equal=True) for table in tables]
-            if found and len(table := self._merge(found)):
-                rows.append(self._rows(window, table, final=False, closed_by=pl.lit(None, pl.String)))
-        return rows
+        found = [(window, self._so_far(window, changed.head(most))) for window in plan.windows]
+        return [self._rows(window, table, final=False, closed_by=pl.lit(None, pl.String)) for window, table in found if len(table)]
+
+    def _so_far(self, window: Window, changed: pl.DataFrame) -> pl.DataFrame:
+        """What is known of the open windows that may be told and have changed: START, END, groups, accumulators."""
+        parts = self._open(window)
+        if window.kind == "tumbling":
+            found = [self._placed(window, table) for table in parts]
+            asked = self._placed(window, changed)
+            if not window.is_fixed and (held := self.assemblers[window.label].table()) is not None:
+                found.append(self._ended(window, held))
+        elif window.kind == "session" or self.closed_ms == NEVER or not (next_ := self.assemblers[window.label].upcoming(self.closed_ms)):
+            return changed.clear()
+        else:
+            here, [start, end] = pl.col(START).is_between(*next_, closed="left"), (pl.lit(it, pl.Int64) for it in next_)
+            found = [table.filter(here) for table in parts] + self.assemblers[window.label].so_far(next_[0], self.merger)
+            asked, *found = (table.with_columns(start.alias(START), end.alias(END)) for table in (changed.filter(here), *found))
+        keys = [START, END, *self.groups]
+        asked = asked.select(keys).unique()
+        tables = [table for table in self._kept(window, found) if len(table)]
+        tables = [table.join(asked, on=keys, how="semi", nulls_equal=True) for table in tables]
+        order = tables[0].columns if tables else []
+        return self.merger.merge([table.select(order) for table in tables], END) if tables else asked.clear()
+
+    def _placed(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
+        """Stretches as parts of the tumbling windows that hold them."""
+        if window.is_fixed:
+            start = start_of(pl.col(START), window.size_ms)
+            return table.with_columns(start, (start + window.size_ms).alias(END))
+        starts, ends = bounds(window, table[START].to_numpy())
+        return table.with_columns(pl.Series(START, starts), pl.Series(END, ends))
+
+    def _ended(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
+        return table.with_columns(pl.Series(END, bounds(window, table[START].to_numpy())[1]))
 
     def _changed(self) -> pl.DataFrame:
         """Slice and group of what was touched; when they are many, only those that an open window may still tell of."""
@@ -272,46 +331,57 @@ class Fold:
         if not self.groups:
             return changed
         changed = changed.filter(~limit.is_rest(self.groups))
-        if len(changed) <= self.keep:
+        if len(changed) <= self.merger.keep:
             return changed
-        is_open = (start_of(pl.col(START), window.size_ms) + window.size_ms > self.closed_ms for window in self.plan.windows)
-        known = [table.select(self.groups) for level in self.levels for table in self._level(level)]
+        starts = changed[START].to_numpy()
+        is_open = np.any([self._last_end(window, starts) > self.closed_ms for window in self.plan.windows], axis=0)
+        held = [table for it in self.assemblers.values() if (table := it.table()) is not None]
+        known = [table.select(self.groups) for table in (*(table for level in self.levels for table in self._level(level)), *held)]
         kept = pl.concat(known).unique() if known else changed.select(self.groups).clear()
-        return changed.filter(pl.any_horizontal(is_open)).join(kept, on=self.groups, how="semi", nulls_equal=True)
+        return changed.filter(pl.Series(is_open)).join(kept, on=self.groups, how="semi", nulls_equal=True)
+
+    def _last_end(self, window: Window, starts: Any) -> Any:  # noqa: ANN401 - an array of times
+        """The end of the last window that has a slice."""
+        if window.kind == "session":
+            return np.full_like(starts, NEVER)
+        return starts + window.size_ms if window.kind == "hopping" else bounds(window, starts)[1]
 
     def _kept(self, window: Window, tables: list[pl.DataFrame]) -> list[pl.DataFrame]:
         """Where a window may have more groups than it keeps: one table, cut; what was told of groups that are gone is forgotten."""
-        if not self.groups or sum(map(len, tables)) <= self.keep:
+        if not self.groups or sum(map(len, tables)) <= self.merger.keep:
             return tables
-        table, _ = self._cut(self._merge(tables))
-        if (published := self.published.get(window.size_ms)) is not None and len(published) > len(table):
-            self.published[window.size_ms] = published.join(table, on=[START, *self.groups], how="semi", nulls_equal=True)
+        ends = pl.concat([table.select(START, END) for table in tables]).unique()
+        table = self.merger.cut(self.merger.merge([table.drop(END) for table in tables])).join(ends, on=START)
+        keys = [START, END, *self.groups]
+        if (published := self.published.get(window.label)) is not None and len(published) > len(table):
+            self.published[window.label] = published.join(table, on=keys, how="semi", nulls_equal=True)
         return [table]
 
-    def _open(self, number: int | None) -> Iterator[pl.DataFrame]:
-        """The tables whose rows will end in a window: its own level and those that feed it, down to the slices."""
+    def _open(self, window: Window) -> list[pl.DataFrame]:
+        """The tables whose rows will end in a window or its panes: those of its length and of what feeds it, down to the slices."""
+        found: list[pl.DataFrame] = []
+        number = self.lengths.index(window.pane_ms) if window.pane_ms else None
         while number is not None:
-            yield from self._level(self.plan.windows[number].size_ms)
+            found += self._level(self.lengths[number])
             number = self.feeds[number]
-        yield from self._level(0)
+        return [*found, *self._level(SLICES)]
 
     def _level(self, level: int) -> list[pl.DataFrame]:
         return [table] if (table := self._merged(level)) is not None else []
 
     def _rows(self, window: Window, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
-        keys = [START, *self.groups]
-        table = table.with_columns((pl.col(START) + window.size_ms).alias(END))
-        told = table.select(*keys, END, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
+        keys = [START, END, *self.groups]
+        told = table.select(*keys, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
         table = pl.concat([told, aggregates.results(table, self.plan)], how="horizontal")
-        if (published := self.published.get(window.size_ms)) is None:
+        if (published := self.published.get(window.label)) is None:
             table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
         else:
             table = table.join(published, on=keys, how="left", nulls_equal=True).with_columns((pl.col("revision") + 1).fill_null(0))
         if not final:
             told = table.select(*keys, "revision")
             older = [] if published is None else [published.join(told, on=keys, how="anti", nulls_equal=True)]
-            self.published[window.size_ms] = pl.concat([*older, told])
+            self.published[window.label] = pl.concat([*older, told])
         return Rows(self.plan, self.group_set, window, table)
 
 

@@ -11,6 +11,9 @@ from flows.watermark import Mark
 from flows.windows import START, start_of
 
 
+FINER = 2  # a finer table of more than half as many rows as there are events saves nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """What a reader passes on of one topic at a time; without a frame it only tells the time.
@@ -48,21 +51,36 @@ class Partial:
 
 def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
     """For every group set and shard its partial, keyed `topic|group set|shard`; also the empty ones, as time goes on for all."""
-    for group_set in events.plan.group_sets:
-        table = None if events.frame is None or events.frame.is_empty() else partial_table(events.frame, events.plan, group_set)
+    plan, frame = events.plan, events.frame
+    tables = {} if frame is None or frame.is_empty() else partial_tables(frame, plan)
+    for group_set in plan.group_sets:
+        table = tables.get(group_set)
         count = shards if group_set else 1
-        parts = _sharded(table, events.plan, group_set, count) if table is not None else {}
+        parts = _sharded(table, plan, group_set, count) if table is not None else {}
         for shard in range(count):
-            key = f"{events.plan.topic}|{','.join(group_set)}|{shard}"
+            key = f"{plan.topic}|{','.join(group_set)}|{shard}"
             part, over = parts.get(shard, (None, 0))
-            yield key, Partial(events.plan, group_set, part, events.marks, events.partitions, events.clock_ms, events.offsets, over)
+            yield key, Partial(plan, group_set, part, events.marks, events.partitions, events.clock_ms, events.offsets, over)
 
 
-def partial_table(frame: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> pl.DataFrame:
-    """Accumulators of every slice and group of a frame of events; a null group value is a group of its own, a very long one is cut."""
-    groups = [f"by:{path}" for path in group_set]
-    table = aggregates.add(frame.with_columns(start_of(pl.col("time"), plan.slice_ms).alias(START)), plan, [START, *groups])
-    return limit.shortened(table.with_columns(pl.col(groups).cast(pl.String)), groups) if groups else table
+def partial_tables(frame: pl.DataFrame, plan: TopicPlan) -> dict[tuple[str, ...], pl.DataFrame]:
+    """Accumulators of every slice and group of a frame of events; a null group value is a group of its own, a very long one is cut.
+
+    A group set whose paths are all in another one is merged of that one's table, unless it is nearly as long as the events.
+    """
+    frame = frame.with_columns(start_of(pl.col("time"), plan.slice_ms).alias(START))
+    made: dict[tuple[str, ...], pl.DataFrame] = {}
+    for group_set in sorted(plan.group_sets, key=len, reverse=True):
+        groups = [f"by:{path}" for path in group_set]
+        finer = [table for other, table in made.items() if set(group_set) <= set(other) and FINER * len(table) < len(frame)]
+        if finer:
+            made[group_set] = aggregates.merge(min(finer, key=len), plan, [START, *groups])
+        else:
+            table = aggregates.add(frame, plan, [START, *groups])
+            made[group_set] = table.with_columns(pl.col(groups).cast(pl.String)) if groups else table
+    return {
+        group_set: limit.shortened(table, [f"by:{path}" for path in group_set]) if group_set else table for group_set, table in made.items()
+    }
 
 
 def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], shards: int) -> dict[int, tuple[pl.DataFrame, int]]:

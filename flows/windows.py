@@ -10,9 +10,10 @@ session   gap 30s                 |x-x--x----)   |x--)   from a group's first ev
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,9 +26,11 @@ from flows.durations import duration_ms, label
 START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
 Times = npt.NDArray[np.int64]
 DAY_MS = 86_400_000
+END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000: event times are before it
 QUARTER_MS = 900_000  # local midnight is a whole quarter of an hour in UTC, in every zone since 1972
 UNITS_MS = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 30 * DAY_MS, "1y": 365 * DAY_MS}  # of the calendar, and how long they are, about
 MOST_HOPS = 10_000
+MOST_STEPS = 100_000
 WANTED = 'want a window such as "10s", "5m/1m", "1d^1m", "gap 30s", "1d@Europe/Berlin", "1w"'
 
 
@@ -90,6 +93,8 @@ def parse_window(text: object) -> Window:
         return _hopping(size_ms, step_ms, unit)
     if step_ms >= size_ms or (not unit and size_ms % step_ms) or (unit and DAY_MS % step_ms):
         raise ValueError("want a step that divides " + ("a day" if unit else "the window") + ", and is shorter than the window")
+    if size_ms // step_ms > MOST_STEPS:
+        raise ValueError(f"want a window of at most {MOST_STEPS} steps")
     spelled = "-".join(["cumulate", unit or label(size_ms), label(step_ms), *([_in_topics(zone)] if zone else [])])
     return Window(size_ms, spelled, "cumulate", step_ms, unit, zone or "")
 
@@ -147,9 +152,34 @@ def bounds(window: Window, times: Times) -> tuple[Times, Times]:
 
 def _edges(window: Window, first_ms: int, last_ms: int) -> Times:
     """The calendar's edges from before the first time to after the last."""
-    years = (datetime.fromtimestamp(time_ms // 1000, UTC).year for time_ms in (first_ms, last_ms))
-    first, last = years
-    return np.unique(np.concatenate([_year(window.unit, window.zone, year) for year in range(first - 1, last + 2)]))
+    first, last = (datetime.fromtimestamp(time_ms // 1000, UTC).year for time_ms in (first_ms, last_ms))
+    years = range(first - 1, min(last + 1, MAXYEAR) + 1)
+    return np.unique(np.concatenate([*(_year(window.unit, window.zone, year) for year in years), [END_OF_TIME_MS]]))
+
+
+@lru_cache(maxsize=64)
+def steps(window: Window, start_ms: int) -> Times:
+    """The ends of a cumulate window's steps in the stretch that starts then, rising: the last is the stretch's own end.
+
+    By the calendar they are counted from each midnight on, and each midnight is one.
+    """
+    start, end = (int(edge[0]) for edge in bounds(window, np.array([start_ms])))
+    days = np.array([start, end])
+    if window.unit:
+        edges = _edges(replace(window, unit="1d"), start, end)
+        days = edges[(edges >= start) & (edges <= end)]
+    begun = [np.arange(day, next_day, window.step_ms) for day, next_day in pairwise(days.tolist())]
+    return np.concatenate([*begun, days[-1:]])[1:]
+
+
+def next_step(window: Window, times: Times) -> Times:
+    """The end of the step that holds each time."""
+    starts, _ = bounds(window, times)
+    ends = np.empty_like(times)
+    for start in np.unique(starts).tolist():
+        mine, edges = starts == start, steps(window, start)
+        ends[mine] = edges[np.searchsorted(edges, times[mine], side="right")]
+    return ends
 
 
 @lru_cache(maxsize=1_000)
@@ -159,24 +189,21 @@ def _year(unit: str, zone: str, year: int) -> Times:
     A midnight that does not exist there is the moment of the clocks' jump, and of one that comes twice the first.
     """
     days = [date(year, 1, 1) + timedelta(days=number) for number in range((date(year, 12, 31) - date(year, 1, 1)).days + 1)]
-    begins = {
-        "1d": lambda _: True,
-        "1w": lambda day: day.weekday() == 0,
-        "1mo": lambda day: day.day == 1,
-        "1y": lambda day: day.day == day.month == 1,
-    }
     where = ZoneInfo(zone) if zone else UTC
-    starts = [datetime(day.year, day.month, day.day, tzinfo=where) for day in days if begins[unit](day)]
+    starts = [datetime(day.year, day.month, day.day, tzinfo=where) for day in days if _begins(unit, day)]
     return np.array([int(start.timestamp()) * 1000 for start in starts], np.int64)
 
 
 def _begins(unit: str, day: date) -> bool:
-    return (
-        unit == "1d"
-        or (unit == "1w" and day.weekday() == 0)
-        or (unit == "1mo" and day.day == 1)
-        or (unit == "1y" and day.day == day.month == 1)
-    )
+    """Whether a day is the first of its week, month or year."""
+    match unit:
+        case "1w":
+            return day.weekday() == 0
+        case "1mo":
+            return day.day == 1
+        case "1y":
+            return day.day == day.month == 1
+    return True
 
 
 def cascade(lengths_ms: Sequence[int]) -> list[int | None]:

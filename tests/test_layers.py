@@ -20,6 +20,7 @@ LAYERS = (
     {"expressions"},  # what may be computed from one event
     {"plan"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
+    {"assembly", "kinds", "hopping"},  # windows of other kinds
     {"fold", "rest"},
     {"records", "encoder"},
     {"strangers"},  # partitions that hold no Avro
@@ -46,6 +47,9 @@ FLOWS_MAY_IMPORT = {
         "slices",
         "limit",
         "windows",
+        "assembly",
+        "kinds",
+        "hopping",
         "aggregates",
         "fold",
         "rest",
@@ -73,7 +77,19 @@ LIBRARIES = {
 SERVE_KNOWS = {"connection", "registry", "fields", "errors", "exposition"}
 
 # The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
-AUDIT_KNOWS = {"connection", "registry", "topics", "declaration", "plan", "fields", "expressions", "records", "errors", "question"}
+AUDIT_KNOWS = {
+    "windows",
+    "connection",
+    "registry",
+    "topics",
+    "declaration",
+    "plan",
+    "fields",
+    "expressions",
+    "records",
+    "errors",
+    "question",
+}
 AUDIT_MAY_IMPORT = {
     "duckdb": {"recompute", "survey", "limit"},
     "fastavro": {"decode", "published", "repair"},

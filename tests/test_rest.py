@@ -55,7 +55,7 @@ def test_a_rest_is_told_when_the_last_shard_has_closed_its_window() -> None:
 
     assert rest.take([(0, SOME)]) == []
     assert rest.take([(2, SOME)]) == []
-    assert rest.take([(0, replace(SOME, closed_ms=30_000, rests={}))]) == [], "the first shard going on says nothing of the others"
+    assert rest.take([(0, replace(SOME, steps=((30_000, 30_000),), rests={}))]) == [], "the first shard going on says nothing of the others"
     assert plain(rest.take([(1, NONE)])) == [(10_000, 0, OTHER, 4, 12, "data")]
     assert rest.snapshot()["open"] == {}
 
