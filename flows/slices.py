@@ -10,7 +10,6 @@ from flows.plan import TopicPlan
 from flows.watermark import Mark
 from flows.windows import START, start_of
 
-
 FINER = 2  # a finer table of more than half as many rows as there are events saves nothing
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.slices import Partial, partial_table, partials
+from flows import slices
+from flows.slices import Partial, partial_tables, partials
 from flows.watermark import Mark
 from tests.core import events, frame, planned, schema
 
@@ -74,13 +75,27 @@ def test_the_shard_of_two_values_is_golden_too() -> None:
 
 
 def test_null_is_a_group_of_its_own() -> None:
-    table = partial_table(frame(PLAN, [(0, None, "z", 1), (0, "", "z", 2), (0, "null", "z", 4), (0, None, "z", 8)]), PLAN, ("a",))
+    table = partial_tables(frame(PLAN, [(0, None, "z", 1), (0, "", "z", 2), (0, "null", "z", 4), (0, None, "z", 8)]), PLAN)["a",]
 
     assert sums(table, ("a",)) == {(0, None): (2, 9), (0, ""): (1, 2), (0, "null"): (1, 4)}
 
 
 def test_a_group_is_spelled_as_text() -> None:
     made = planned("by = [['n', 'ok']]\nkpis.x.count = '*'", schema({"ts": "long", "n": "int", "ok": "boolean"}))
-    table = partial_table(pl.DataFrame({"time": [0], "by:n": [-7], "by:ok": [True]}), made, ("n", "ok"))
+    table = partial_tables(pl.DataFrame({"time": [0], "by:n": [-7], "by:ok": [True]}), made)["n", "ok"]
 
     assert table.select("by:n", "by:ok").rows() == [("-7", "true")]
+
+
+@settings(max_examples=50, deadline=None)
+@given(ROWS, st.sampled_from(["a", "ab" * 1_000]))
+def test_a_group_set_merged_of_a_finer_one_is_as_if_it_were_cut_from_the_events(rows: Rows, name: str) -> None:
+    some = frame(PLAN, [*rows, (0, name, "x", 1), (1, name, name, 2), (2, name, None, 4)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "FINER", 0)
+        merged = slices.partial_tables(some, PLAN)
+        patch.setattr(slices, "FINER", 10**9)
+        apart = slices.partial_tables(some, PLAN)
+
+    for paths in PLAN.group_sets:
+        assert sums(merged[paths], paths) == sums(apart[paths], paths)
