@@ -3,7 +3,6 @@
 A plan travels with the data it is for, so every later step is a function of its input alone.
 """
 
-import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,30 +10,18 @@ from typing import Any
 
 import polars as pl
 
-from flows.declaration import AGGREGATES, Declaration, KpiSaid, Topic
-from flows.errors import ConfigError
+from flows.declaration import Declaration, Topic
+from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema, promotes
+from flows.said import AGGREGATES, NUMBERS, KpiSaid
 from flows.windows import Window, slice_ms
 
 MILLI_NS = 1_000_000
 MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
 ORDERED = ("first", "last", "increase")
 UNITLESS = ("count", "share", "counts", "distinct", "top", "histogram", "rate")  # whose numbers are not of the field's unit
-SCALARS = (
-    "count",
-    "rate",
-    "sum",
-    "mean",
-    "min",
-    "max",
-    "deviation",
-    "first",
-    "last",
-    "share",
-    "distinct",
-    "increase",
-)  # what a ratio takes
+SCALARS = ("count", "rate", "sum", "mean", "min", "max", "deviation", "first", "last", "share", "distinct", "increase")  # for a ratio
 TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
 
 
@@ -241,28 +228,29 @@ def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable
 
 
 def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:
-    kpis: list[Kpi] = []
-    for name, kpi in said.kpis.items():
-        here = f"{at}.kpis.{name}.{kpi.aggregate}"
-        if kpi.aggregate == "ratio":
-            kpis.append(_ratio(name, kpi, said, here))
-        elif kpi.of == "*":
-            kpis.append(Kpi(name, kpi.aggregate, unit=kpi.unit))
-        else:
-            kpis += _measuring(name, kpi, leaves, frame, here)
-    return tuple(kpis)
+    made = {name: _made(name, kpi, leaves, frame, f"{at}.kpis.{name}.{kpi.aggregate}") for name, kpi in said.kpis.items()}
+    numbers = [kpi.name for kpis in made.values() for kpi in kpis if kpi.aggregate in SCALARS and _is_number(kpi)]
+    for kpi in (kpi for kpis in made.values() for kpi in kpis):
+        for part in kpi.parts:
+            if part not in numbers:
+                want = f"two of the KPIs that are one number: {_choices(part, numbers)}"
+                raise ConfigError(f"{at}.kpis.{kpi.name}.ratio: got {part!r}, want {want}")
+    return tuple(kpi for kpis in made.values() for kpi in kpis)
 
 
-def _ratio(name: str, kpi: KpiSaid, said: Topic, at: str) -> Kpi:
-    usable = [other for other, it in said.kpis.items() if it.aggregate in SCALARS]
-    for part in kpi.parts:
-        if part not in usable:
-            raise ConfigError(f"{at}: got {part!r}, want two of the KPIs that are one number: {_choices(part, usable)}")
-    return Kpi(name, "ratio", unit=kpi.unit, parts=kpi.parts)
+def _made(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> list[Kpi]:
+    """The KPIs of a declared one: of a quantile one for each q."""
+    if kpi.parts or kpi.of == "*":
+        return [Kpi(name, kpi.aggregate, unit=kpi.unit, parts=kpi.parts)]
+    return _measuring(name, kpi, leaves, frame, at)
+
+
+def _is_number(kpi: Kpi) -> bool:
+    """Whether the KPI is a number, and no text or time of the field's own."""
+    return kpi.aggregate not in ("min", "max", "first", "last") or kpi.kind in NUMBERS
 
 
 def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> list[Kpi]:
-    """The KPI of a declared one that measures something; of a quantile one for each q."""
     dtype = _type(kpi.of, frame, at)
     leaf = leaves.get(kpi.of)
     kind = leaf.kind if leaf is not None and leaf.kind in {"time", "enum"} else kind_of(dtype)
@@ -271,16 +259,7 @@ def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.Da
         raise ConfigError(f"{at}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
     scale = dtype.scale if isinstance(dtype, pl.Decimal) else 0
     made = Kpi(name, kpi.aggregate, kpi.of, kind, scale, kpi.unit or _unit(leaf, kpi.aggregate), k=kpi.k, edges=kpi.edges)
-    return [replace(made, name=f"{name}_{percentile(q)}", q=q, family=name) for q in kpi.q] or [made]
-
-
-def percentile(q: float) -> str:
-    """A quantile as a name.
-
-    >>> percentile(0.5), percentile(0.999), percentile(1)
-    ('p50', 'p99_9', 'p100')
-    """
-    return "p" + f"{float(str(q)) * 100:.10g}".replace(".", "_")
+    return [replace(made, name=own, q=q, family=name) for own, q in zip(kpi.names(name), kpi.q, strict=False)] or [made]
 
 
 def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
@@ -338,5 +317,4 @@ def _known(path: str, frame: pl.DataFrame, at: str) -> None:
 
 
 def _choices(got: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(got, list(known), n=1)
-    return ", ".join(known) + (f" (did you mean {near[0]!r}?)" if near else "")
+    return f"{', '.join(known)}{did_you_mean(got, known)}"

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from flows.durations import duration_ms, label
+from flows.errors import did_you_mean
 
 START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
 Times = npt.NDArray[np.int64]
@@ -78,8 +79,8 @@ def parse_window(text: object) -> Window:
     size_ms = UNITS_MS[unit] if unit else _length_ms(size)
     if zone and not unit:
         raise ValueError(f"want one of {', '.join(UNITS_MS)} in a time zone")
-    if zone and zone not in available_timezones():
-        raise ValueError('want a time zone such as "Europe/Berlin"')
+    if zone and zone not in _zones():
+        raise ValueError(f'want a time zone such as "Europe/Berlin"{_near_zone(zone)}')
     if gap:
         return Window(size_ms, f"session-{label(size_ms)}", "session")
     spelled = "-".join([unit or label(size_ms), *([_in_topics(zone)] if zone else [])])
@@ -114,6 +115,18 @@ def _length_ms(text: str) -> int:
     if length_ms == 0:
         raise ValueError("want a window longer than nothing")
     return length_ms
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # looks for files: 15 ms
+
+
+def _near_zone(zone: str) -> str:
+    """The zone that is meant, also where only its city was said, or the case is wrong."""
+    zones = sorted(_zones())
+    cities = [known for known in zones if known.rpartition("/")[2].lower() == zone.rpartition("/")[2].lower()]
+    return did_you_mean(zone, cities if len(cities) == 1 else zones)
 
 
 def _in_topics(zone: str) -> str:
@@ -159,24 +172,14 @@ def _year(unit: str, zone: str, year: int) -> Times:
     A midnight that does not exist there is the moment of the clocks' jump, and of one that comes twice the first.
     """
     days = [date(year, 1, 1) + timedelta(days=number) for number in range((date(year, 12, 31) - date(year, 1, 1)).days + 1)]
-    begins = {
-        "1d": lambda _: True,
-        "1w": lambda day: day.weekday() == 0,
-        "1mo": lambda day: day.day == 1,
-        "1y": lambda day: day.day == day.month == 1,
-    }
     where = ZoneInfo(zone) if zone else UTC
-    starts = [datetime(day.year, day.month, day.day, tzinfo=where) for day in days if begins[unit](day)]
+    starts = [datetime(day.year, day.month, day.day, tzinfo=where) for day in days if _begins(unit, day)]
     return np.array([int(start.timestamp()) * 1000 for start in starts], np.int64)
 
 
 def _begins(unit: str, day: date) -> bool:
-    return (
-        unit == "1d"
-        or (unit == "1w" and day.weekday() == 0)
-        or (unit == "1mo" and day.day == 1)
-        or (unit == "1y" and day.day == day.month == 1)
-    )
+    """Whether a day, week, month or year begins with a day."""
+    return {"1d": True, "1w": day.weekday() == 0, "1mo": day.day == 1, "1y": day.day == day.month == 1}[unit]
 
 
 def cascade(lengths_ms: Sequence[int]) -> list[int | None]:
