@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from flows.durations import duration_ms
 from flows.errors import ConfigError, did_you_mean
 from flows.said import AGGREGATES as AGGREGATES
-from flows.said import KpiSaid, Strict, taken_twice
+from flows.said import KpiSaid, Strict, grouped, taken_twice
 from flows.windows import Window, parse_window
 
 MOST_GROUPS = 10_000_000
@@ -57,9 +57,19 @@ def _group_sets(sets: object) -> object:
     return [sets] if isinstance(sets, list) and sets and all(isinstance(path, str) for path in sets) else sets
 
 
+def _group(text: str) -> str:
+    name, of = grouped(text)
+    return name if name == of else f"{of} AS {name}"
+
+
 def _distinct(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    if not sets or len(set(sets)) < len(sets) or any(len(set(paths)) < len(paths) for paths in sets):
-        raise ValueError("want one group set or more ([] is the total), each once, each path once in it")
+    named = [[grouped(text)[0] for text in texts] for texts in sets]
+    if not sets or len(set(sets)) < len(sets) or any(len(set(names)) < len(names) for names in named):
+        raise ValueError("want one group set or more ([] is the total), each once, each name once in it")
+    of: dict[str, str] = {}
+    for text in (text for texts in sets for text in texts):
+        if of.setdefault(grouped(text)[0], text) != text:
+            raise ValueError(f"want one meaning of each name: {of[grouped(text)[0]]!r} and {text!r} are two")
     return sets
 
 
@@ -89,7 +99,9 @@ def _pattern(text: str) -> str:
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], BeforeValidator(_listed), AfterValidator(_sorted_windows)]
 Number = Annotated[int, BeforeValidator(_number)]
-GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)]
+GroupSets = Annotated[
+    tuple[tuple[Annotated[str, AfterValidator(_group)], ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)
+]
 
 
 class Choice(Strict):

@@ -14,7 +14,7 @@ from flows.declaration import Declaration, Topic
 from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema, promotes
-from flows.said import AGGREGATES, NUMBERS, KpiSaid
+from flows.said import AGGREGATES, NUMBERS, KpiSaid, grouped
 from flows.windows import Window, slice_ms
 
 MILLI_NS = 1_000_000
@@ -57,7 +57,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`."""
+    """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`.
+
+    `group_expressions`: name -> SQL of those groups that are no leaf.
+    """
 
     topic: str
     time: str | None  # a leaf's path; None: the Kafka timestamp
@@ -73,6 +76,7 @@ class TopicPlan:
     start: str | int  # "earliest", "latest" or UTC ms
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
+    group_expressions: tuple[tuple[str, str], ...] = ()
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
 
@@ -93,7 +97,7 @@ class TopicPlan:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Every path some group set groups by, in order of first mention."""
+        """Every path or name some group set groups by, in order of first mention."""
         return tuple(dict.fromkeys(path for group_set in self.group_sets for path in group_set))
 
     @property
@@ -116,9 +120,7 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     leaves = _leaves(schemas, names)
     frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
     time = _time(said, leaves, at, lambda path: all(any(name in schema.leaves for name in names[path]) for schema in schemas))
-    for n, group_set in enumerate(said.by):
-        for path in group_set:
-            _known(path, frame, f"{at}.by[{n}]")
+    grouping = _grouping(said, frame, at)
     if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
         raise ConfigError(f"{at}.where: got {said.where!r}, want a condition (true or false)")
     kpis = (
@@ -126,14 +128,15 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
         if said.kpis
         else _derived({path: leaf for path, leaf in leaves.items() if not _former(path, schemas, names)}, time)
     )
-    needed = {time, *(path for group_set in said.by for path in group_set)} - {None}
-    for text in (said.where, *(kpi.of for kpi in kpis)):
+    needed = {time} - {None}
+    for text in (*grouping.values(), said.where, *(kpi.of for kpi in kpis)):
         if text is not None and text != "*":
             needed |= set(roots(text, frame.columns))
     columns = tuple((path, leaf.dtype) for path, leaf in leaves.items() if path in needed)
     version = tuple(schema.id for schema in schemas)
     aliases = tuple((path, names[path][1:]) for path, _ in columns if len(names[path]) > 1)
-    return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
+    made = replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
+    return replace(made, group_expressions=tuple((name, of) for name, of in grouping.items() if name != of))
 
 
 def plain(made: TopicPlan) -> dict[str, Any]:
@@ -197,7 +200,7 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
     return TopicPlan(
         topic=topic,
         time=None,
-        group_sets=said.by,
+        group_sets=tuple(tuple(grouped(text)[0] for text in texts) for texts in said.by),
         where=None,
         kpis=(),
         windows=said.windows,
@@ -225,6 +228,19 @@ def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable
     usual = [name for name in TIME_NAMES if name in usable or (name in leaves and leaves[name].kind == "integer")]
     found = [*usual, *usable]
     return next(iter([*filter(everywhere, found), *found]), None)
+
+
+def _grouping(said: Topic, frame: pl.DataFrame, at: str) -> dict[str, str]:
+    """Each group's name and what it is of, a field or SQL."""
+    found: dict[str, str] = {}
+    for n, texts in enumerate(said.by):
+        for name, of in map(grouped, texts):
+            if name == of:
+                _known(of, frame, f"{at}.by[{n}]")
+            elif (kind := kind_of(_type(of, frame, f"{at}.by[{n}]"))) == "other":
+                raise ConfigError(f"{at}.by[{n}]: got {of!r} of kind {kind}, want text, a number or a condition")
+            found[name] = of
+    return found
 
 
 def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:

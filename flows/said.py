@@ -1,6 +1,7 @@
-"""One KPI as people say it, in kpi.toml or in a schema. In: a table such as { sum = "total" }. Out: what it says, checked. Pure."""
+"""One KPI, and one group, as people say them. In: { sum = "total" }, "UPPER(country) AS region". Out: what that says, checked. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Annotated, Any, ClassVar
@@ -34,6 +35,8 @@ OPTIONS = {"quantile": "q", "top": "k", "histogram": "edges"}  # what else an ag
 DEFAULTS = {"q": [0.5, 0.95, 0.99], "k": 10}
 EDGES = [10, 50, 100]  # an example
 MOST_TOP, MOST_EDGES = 100, 100
+PATH = re.compile(r"\w+(\.\w+)*", re.ASCII)  # a field, nested ones with dots
+NAMED = re.compile(r"\s*(\S.*?)\s+AS\s+([A-Za-z_]\w*)\s*", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
 class Strict(BaseModel):
@@ -182,6 +185,24 @@ def _of_annotation(path: str, aggregate: str, told: object) -> KpiSaid:
     except ValidationError as refused:
         first = refused.errors()[0]
         raise ValueError(f"{aggregate}: got {told!r}, {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def grouped(text: str) -> tuple[str, str]:
+    """Name and field or SQL of what is grouped by: a field has its own name, all else says it. Raises ValueError.
+
+    >>> grouped("address.country"), grouped("UPPER(country) AS region"), grouped("CAST(n AS VARCHAR) as m")
+    (('address.country', 'address.country'), ('region', 'UPPER(country)'), ('m', 'CAST(n AS VARCHAR)'))
+    """
+    if PATH.fullmatch(text):
+        return text, text
+    if (named := NAMED.fullmatch(text)) is None:
+        raise ValueError(f'want a field, or SQL with a name behind it such as "UPPER(country) AS region"{_with_name(text)}')
+    return named[2], named[1]
+
+
+def _with_name(text: str) -> str:
+    words = re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'", "", text))
+    return f' (did you mean "{text.strip()} AS {words[-1].lower()}_"?)' if words else ""
 
 
 def taken_twice(kpis: Mapping[str, KpiSaid]) -> tuple[str, str] | None:
