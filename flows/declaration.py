@@ -3,48 +3,26 @@
 pydantic checks the shape; every refusal is one line: where, what was got, what is wanted.
 """
 
-import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from flows.durations import duration_ms
-from flows.errors import ConfigError
+from flows.errors import ConfigError, did_you_mean
+from flows.said import AGGREGATES as AGGREGATES
+from flows.said import KpiSaid, Strict, grouped, taken_twice
 from flows.windows import Window, parse_window
 
-NUMBERS = ("integer", "float", "decimal")
-PLAIN = (*NUMBERS, "boolean", "string", "enum", "time")
-AGGREGATES = {  # name -> kinds of column it can measure
-    "count": (*PLAIN, "bytes", "other"),
-    "rate": (),
-    "sum": NUMBERS,
-    "mean": NUMBERS,
-    "min": (*NUMBERS, "time", "string", "enum"),
-    "max": (*NUMBERS, "time", "string", "enum"),
-    "deviation": NUMBERS,
-    "first": PLAIN,
-    "last": PLAIN,
-    "share": ("boolean",),
-    "counts": ("enum", "boolean"),
-    "ratio": (),
-    "quantile": NUMBERS,
-    "distinct": PLAIN,
-    "top": ("string", "enum", "integer", "boolean"),
-    "histogram": NUMBERS,
-    "increase": NUMBERS,
-}
-OPTIONS = {"quantile": "q", "top": "k", "histogram": "edges"}  # what else an aggregate is told
-DEFAULTS = {"q": [0.5, 0.95, 0.99], "k": 10}
-MOST_TOP, MOST_EDGES = 100, 100
 MOST_GROUPS = 10_000_000
+MOST_GOT = 200  # characters of what was got, in an error
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -74,18 +52,39 @@ def _number(said: object) -> object:
 
 def _group_sets(sets: object) -> object:
     """`["a", "b"]` is short for `[["a", "b"]]`."""
+    if not isinstance(sets, list):
+        raise ValueError('want a list of group sets such as [[], ["country"]]')  # noqa: TRY004 - pydantic takes ValueErrors
     return [sets] if isinstance(sets, list) and sets and all(isinstance(path, str) for path in sets) else sets
 
 
+def _group(text: str) -> str:
+    name, of = grouped(text)
+    return name if name == of else f"{of} AS {name}"
+
+
 def _distinct(sets: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    if not sets or len(set(sets)) < len(sets) or any(len(set(paths)) < len(paths) for paths in sets):
-        raise ValueError("want one group set or more ([] is the total), each once, each path once in it")
+    named = [[grouped(text)[0] for text in texts] for texts in sets]
+    if not sets or len(set(sets)) < len(sets) or any(len(set(names)) < len(names) for names in named):
+        raise ValueError("want one group set or more ([] is the total), each once, each name once in it")
+    of: dict[str, str] = {}
+    for text in (text for texts in sets for text in texts):
+        if of.setdefault(grouped(text)[0], text) != text:
+            raise ValueError(f"want one meaning of each name: {of[grouped(text)[0]]!r} and {text!r} are two")
     return sets
 
 
+def _listed(windows: object) -> object:
+    if not isinstance(windows, list) or not windows:
+        raise ValueError('want at least one window, in a list such as ["10s", "1m"]')
+    return windows
+
+
 def _sorted_windows(windows: tuple[Window, ...]) -> tuple[Window, ...]:
-    if not windows:
-        raise ValueError('want at least one window, a duration such as "10s"')
+    """Smallest first, each once: "60s" is "1m"."""
+    labels: dict[str, Window] = {}
+    for window in windows:
+        if labels.setdefault(window.label, window) != window:
+            raise ValueError(f"want windows whose topics have different names: {window.label} is the name of two")
     return tuple(sorted(set(windows)))
 
 
@@ -98,69 +97,11 @@ def _pattern(text: str) -> str:
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
-Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], AfterValidator(_sorted_windows)]
+Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], BeforeValidator(_listed), AfterValidator(_sorted_windows)]
 Number = Annotated[int, BeforeValidator(_number)]
-GroupSets = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)]
-
-
-class Strict(BaseModel):
-    """Frozen; an unknown name is an error, as a typing mistake must not pass for a default."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
-
-
-class KpiSaid(Strict):
-    """`{ sum = "total", unit = "EUR" }`: exactly one aggregate, what it measures, and what else the aggregate is told.
-
-    `parts`: the two KPIs of a ratio. `q`: which quantiles. `k`: how many of a top. `edges`: of a histogram.
-    """
-
-    aggregate: str
-    of: str = ""
-    unit: str | None = None
-    parts: tuple[str, ...] = ()
-    q: tuple[float, ...] = ()
-    k: int = 0
-    edges: tuple[float, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_aggregate(cls, said: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
-        if not isinstance(said, dict):
-            raise ValueError('want a table such as { sum = "total" }')  # noqa: TRY004 - pydantic takes ValueErrors
-        names = [name for name in said if name in AGGREGATES]
-        if len(names) != 1:
-            raise ValueError(f"want exactly one of {', '.join(AGGREGATES)}")
-        (aggregate,) = names
-        option = OPTIONS.get(aggregate, "")
-        if unknown := [name for name in said if name not in {aggregate, "unit", option}]:
-            near = difflib.get_close_matches(unknown[0], ["unit", *AGGREGATES, *OPTIONS.values()], n=1)
-            raise ValueError(f"want no {unknown[0]!r} beside {aggregate}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-        of = said[aggregate]
-        if aggregate == "ratio":
-            if not (isinstance(of, list) and len(of) == 2 and all(isinstance(name, str) for name in of)):  # noqa: PLR2004 - above and below
-                raise ValueError('want the names of two KPIs such as { ratio = ["revenue", "orders"] }')
-            return {"aggregate": aggregate, "parts": of, "unit": said.get("unit")}
-        if aggregate == "rate" and of != "*":
-            raise ValueError('want { rate = "*" }')
-        if of == "*" and aggregate not in ("count", "rate"):
-            raise ValueError(f"want a field or an expression to take the {aggregate} of")
-        told = {option: _option(option, said.get(option, DEFAULTS.get(option)))} if option else {}
-        return {"aggregate": aggregate, "of": of, "unit": said.get("unit"), **told}
-
-
-def _option(name: str, said: object) -> object:
-    """What an aggregate is told beside what it measures. Raises ValueError."""
-    numbers = [it for it in said if isinstance(it, int | float) and not isinstance(it, bool)] if isinstance(said, list) else []
-    whole = isinstance(said, list) and 0 < len(numbers) == len(said)
-    match name:
-        case "q" if not (whole and len(set(numbers)) == len(numbers) and all(0 <= q <= 1 for q in numbers)):
-            raise ValueError(f"q: got {said!r}, want different numbers from 0 to 1 such as [0.5, 0.99]")
-        case "k" if not (isinstance(said, int) and not isinstance(said, bool) and 1 <= said <= MOST_TOP):
-            raise ValueError(f"k: got {said!r}, want a whole number from 1 to {MOST_TOP}")
-        case "edges" if not (whole and len(numbers) <= MOST_EDGES and all(map(isfinite, numbers)) and sorted(set(numbers)) == numbers):
-            raise ValueError(f"edges: got {said!r}, want at most {MOST_EDGES} rising numbers such as [10, 50, 100]")
-    return said
+GroupSets = Annotated[
+    tuple[tuple[Annotated[str, AfterValidator(_group)], ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)
+]
 
 
 class Choice(Strict):
@@ -197,14 +138,14 @@ class TopicSaid(Strict):
     time: str | None = None
     by: GroupSets = ((),)
     where: str | None = None
-    kpis: dict[str, KpiSaid] = {}
+    kpis: dict[str, KpiSaid] = Field(default_factory=dict)
 
 
 class File(Strict):
     """The whole of kpi.toml."""
 
     defaults: Defaults = Defaults()
-    topics: dict[str, TopicSaid] = {}
+    topics: dict[str, TopicSaid] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,21 +217,53 @@ def parse(text: str, name: str = "kpi.toml", windows: str | None = None) -> Decl
         if table.startswith("/") and table.endswith("/"):
             _checked(lambda table=table: _pattern(table[1:-1]), f"{name}: topics.{table}", said)
     if windows is not None:
-        _checked(lambda: [parse_window(part.strip()) for part in windows.split(",")], "KPI_WINDOWS", windows)
+        parts = [part.strip() for part in windows.split(",")]
+        for part in parts:
+            _checked(lambda part=part: parse_window(part), "KPI_WINDOWS", part)
         if isinstance(defaults := tables.setdefault("defaults", {}), dict):
-            defaults["windows"] = [part.strip() for part in windows.split(",")]
+            defaults["windows"] = parts
     try:
-        return Declaration(File.model_validate(tables))
+        file = File.model_validate(tables)
     except ValidationError as refused:
-        first = refused.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        want = first["msg"].removeprefix("Value error, ").replace("Input should be", "want", 1)
-        want = "no such name; see docs/contracts.md for those there are" if first["type"] == "extra_forbidden" else want
-        raise ConfigError(f"{name}: {where}: got {first['input']!r}, {want}") from None
+        raise ConfigError(_line(name, refused.errors()[0])) from None
+    for table, said in file.topics.items():
+        if twice := taken_twice(said.kpis):
+            raise ConfigError(
+                f"{name}: topics.{table}.kpis: got {twice[0]!r} twice, want another name: {twice[1]!r} gives one KPI that name"
+            )
+    return Declaration(file)
+
+
+def _line(name: str, refused: ErrorDetails) -> str:
+    """Of what pydantic refuses: file, place, what was got, what is wanted, and the nearest name; one line, whatever is in it."""
+    where, got = refused["loc"], _short(refused["input"])
+    want = refused["msg"].removeprefix("Value error, ").replace("Input should be", "want", 1)
+    if refused["type"] == "extra_forbidden":
+        known = _known_beside(where)
+        got = repr(where[-1])
+        want = f"no such name: want one of {', '.join(known)}{did_you_mean(where[-1], known)}"
+    line = f"{name}: {'.'.join(str(part) for part in where)}: got {got}, {want}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+def _short(got: object) -> str:
+    return text if len(text := repr(got)) <= MOST_GOT else f"{text[:MOST_GOT]}…"
+
+
+def _known_beside(where: Sequence[object]) -> list[str]:
+    """The names that may stand where an unknown one does."""
+    match where:
+        case ["defaults", "topics", _]:
+            return list(Choice.model_fields)
+        case ["defaults", _]:
+            return list(Defaults.model_fields)
+        case ["topics", _, _]:
+            return list(TopicSaid.model_fields)
+    return list(File.model_fields)
 
 
 def _checked(check: Any, at: str, got: object) -> None:  # noqa: ANN401 - a thunk
     try:
         check()
     except ValueError as error:
-        raise ConfigError(f"{at}: got {got!r}, {error}") from None
+        raise ConfigError(f"{at}: got {_short(got)}, {error}") from None

@@ -1,10 +1,13 @@
 """Paths and SQL expressions over the leaves of an event. In: text, frames. Out: types and columns. Pure.
 
+A path of a nested field stands in SQL as it is, `UPPER(address.country)`, or in double quotes.
+
 The dialect is polars' own. What is measured of an event may depend on nothing but that event: not on its neighbours in a batch, not
 on the clock. Integers are computed in 128 bits, so that a product beyond a long is null and not another number.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -28,7 +31,19 @@ MANY_EVENTS = {
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
+TOKENS = re.compile(
+    r"""'(?:[^']|'')*'               # a text
+    | "(?:[^"]|"")*"                 # a quoted name
+    | [A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+  # a path of a nested field
+    """,
+    re.VERBOSE,
+)
 WORDS = {"Column", "Literal", "FieldByName", "ToString"}  # nodes that hold a person's words: a text 'Len' is no node Len
+
+
+def _parsed(text: str) -> pl.Expr:
+    """SQL as an expression; a path is the name of a column, as frames have no structs."""
+    return pl.sql_expr(TOKENS.sub(lambda token: token[0] if token[0][0] in "'\"" else f'"{token[0]}"', text))
 
 
 def _nodes(tree: object) -> set[str]:
@@ -41,20 +56,20 @@ def _nodes(tree: object) -> set[str]:
 
 def roots(text: str, columns: Sequence[str]) -> list[str]:
     """The leaves that a path or an expression reads."""
-    return [text] if text in columns else list(dict.fromkeys(pl.sql_expr(text).meta.root_names()))
+    return [text] if text in columns else list(dict.fromkeys(_parsed(text).meta.root_names()))
 
 
 def type_of(text: str, schema: Mapping[str, pl.DataType]) -> pl.DataType:
-    """The type of a path or an expression; a nested path inside SQL stands in double quotes.
+    """The type of a path or an expression.
 
     Raises polars' exceptions for what is no SQL or reads no leaf, ValueError for what looks at more than one event or at the clock.
     """
     if text in schema:
         return schema[text]
-    expression = pl.sql_expr(text)
+    expression = _parsed(text)
     if _nodes(json.loads(expression.meta.serialize(format="json"))) & MANY_EVENTS:
         raise ValueError("an expression over one event: no aggregates, no windows")
-    if not expression.meta.eq(pl.sql_expr(text)):
+    if not expression.meta.eq(_parsed(text)):
         raise ValueError("an expression that does not depend on the clock")
     return _wide(pl.DataFrame(schema=schema)).select(expression.alias("it")).schema["it"]
 
@@ -64,7 +79,7 @@ def evaluate(frame: pl.DataFrame, text: str, dtype: pl.DataType) -> pl.Series:
     if text in frame.columns:
         return frame[text].cast(dtype, strict=False)
     read = _wide(frame.select(pl.int_range(pl.len()).alias("__row"), *roots(text, frame.columns)))
-    return _evaluate(read, pl.sql_expr(text), dtype)
+    return _evaluate(read, _parsed(text), dtype)
 
 
 def _evaluate(frame: pl.DataFrame, expression: pl.Expr, dtype: pl.DataType) -> pl.Series:

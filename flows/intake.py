@@ -299,7 +299,7 @@ def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[t
             unmeasured[of, "not-finite"] = left_out
             column = column.set(wrong, None)
         measures.append(column)
-    made = frame.select(
-        pl.col(plan.time or "__timestamp").alias("time"), *(pl.col(path).alias(f"by:{path}") for path in plan.groups), *measures
-    )
+    sql = dict(plan.group_expressions)
+    groups = [(evaluate(frame, sql[name], pl.String()) if name in sql else frame[name]).alias(f"by:{name}") for name in plan.groups]
+    made = frame.select(pl.col(plan.time or "__timestamp").alias("time"), *groups, *measures)
     return made, {what: count for what, count in unmeasured.items() if count}

@@ -3,7 +3,6 @@
 A plan travels with the data it is for, so every later step is a function of its input alone.
 """
 
-import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,30 +10,18 @@ from typing import Any
 
 import polars as pl
 
-from flows.declaration import AGGREGATES, Declaration, KpiSaid, Topic
-from flows.errors import ConfigError
+from flows.declaration import Declaration, Topic
+from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema, promotes
+from flows.said import AGGREGATES, NUMBERS, KpiSaid, grouped
 from flows.windows import Window, slice_ms
 
 MILLI_NS = 1_000_000
 MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
 ORDERED = ("first", "last", "increase")
 UNITLESS = ("count", "share", "counts", "distinct", "top", "histogram", "rate")  # whose numbers are not of the field's unit
-SCALARS = (
-    "count",
-    "rate",
-    "sum",
-    "mean",
-    "min",
-    "max",
-    "deviation",
-    "first",
-    "last",
-    "share",
-    "distinct",
-    "increase",
-)  # what a ratio takes
+SCALARS = ("count", "rate", "sum", "mean", "min", "max", "deviation", "first", "last", "share", "distinct", "increase")  # for a ratio
 TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
 
 
@@ -70,7 +57,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`."""
+    """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`.
+
+    `group_expressions`: name -> SQL of those groups that are no leaf.
+    """
 
     topic: str
     time: str | None  # a leaf's path; None: the Kafka timestamp
@@ -86,6 +76,7 @@ class TopicPlan:
     start: str | int  # "earliest", "latest" or UTC ms
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
+    group_expressions: tuple[tuple[str, str], ...] = ()
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
 
@@ -106,7 +97,7 @@ class TopicPlan:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Every path some group set groups by, in order of first mention."""
+        """Every path or name some group set groups by, in order of first mention."""
         return tuple(dict.fromkeys(path for group_set in self.group_sets for path in group_set))
 
     @property
@@ -129,9 +120,7 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     leaves = _leaves(schemas, names)
     frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
     time = _time(said, leaves, at, lambda path: all(any(name in schema.leaves for name in names[path]) for schema in schemas))
-    for n, group_set in enumerate(said.by):
-        for path in group_set:
-            _known(path, frame, f"{at}.by[{n}]")
+    grouping = _grouping(said, frame, at)
     if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
         raise ConfigError(f"{at}.where: got {said.where!r}, want a condition (true or false)")
     kpis = (
@@ -139,14 +128,15 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
         if said.kpis
         else _derived({path: leaf for path, leaf in leaves.items() if not _former(path, schemas, names)}, time)
     )
-    needed = {time, *(path for group_set in said.by for path in group_set)} - {None}
-    for text in (said.where, *(kpi.of for kpi in kpis)):
+    needed = {time} - {None}
+    for text in (*grouping.values(), said.where, *(kpi.of for kpi in kpis)):
         if text is not None and text != "*":
             needed |= set(roots(text, frame.columns))
     columns = tuple((path, leaf.dtype) for path, leaf in leaves.items() if path in needed)
     version = tuple(schema.id for schema in schemas)
     aliases = tuple((path, names[path][1:]) for path, _ in columns if len(names[path]) > 1)
-    return replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
+    made = replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
+    return replace(made, group_expressions=tuple((name, of) for name, of in grouping.items() if name != of))
 
 
 def plain(made: TopicPlan) -> dict[str, Any]:
@@ -210,7 +200,7 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
     return TopicPlan(
         topic=topic,
         time=None,
-        group_sets=said.by,
+        group_sets=tuple(tuple(grouped(text)[0] for text in texts) for texts in said.by),
         where=None,
         kpis=(),
         windows=said.windows,
@@ -240,29 +230,43 @@ def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable
     return next(iter([*filter(everywhere, found), *found]), None)
 
 
+def _grouping(said: Topic, frame: pl.DataFrame, at: str) -> dict[str, str]:
+    """Each group's name and what it is of, a field or SQL."""
+    found: dict[str, str] = {}
+    for n, texts in enumerate(said.by):
+        for name, of in map(grouped, texts):
+            if name == of:
+                _known(of, frame, f"{at}.by[{n}]")
+            elif (kind := kind_of(_type(of, frame, f"{at}.by[{n}]"))) == "other":
+                raise ConfigError(f"{at}.by[{n}]: got {of!r} of kind {kind}, want text, a number or a condition")
+            found[name] = of
+    return found
+
+
 def _declared(said: Topic, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> tuple[Kpi, ...]:
-    kpis: list[Kpi] = []
-    for name, kpi in said.kpis.items():
-        here = f"{at}.kpis.{name}.{kpi.aggregate}"
-        if kpi.aggregate == "ratio":
-            kpis.append(_ratio(name, kpi, said, here))
-        elif kpi.of == "*":
-            kpis.append(Kpi(name, kpi.aggregate, unit=kpi.unit))
-        else:
-            kpis += _measuring(name, kpi, leaves, frame, here)
-    return tuple(kpis)
+    made = {name: _made(name, kpi, leaves, frame, f"{at}.kpis.{name}.{kpi.aggregate}") for name, kpi in said.kpis.items()}
+    numbers = [kpi.name for kpis in made.values() for kpi in kpis if kpi.aggregate in SCALARS and _is_number(kpi)]
+    for kpi in (kpi for kpis in made.values() for kpi in kpis):
+        for part in kpi.parts:
+            if part not in numbers:
+                want = f"two of the KPIs that are one number: {_choices(part, numbers)}"
+                raise ConfigError(f"{at}.kpis.{kpi.name}.ratio: got {part!r}, want {want}")
+    return tuple(kpi for kpis in made.values() for kpi in kpis)
 
 
-def _ratio(name: str, kpi: KpiSaid, said: Topic, at: str) -> Kpi:
-    usable = [other for other, it in said.kpis.items() if it.aggregate in SCALARS]
-    for part in kpi.parts:
-        if part not in usable:
-            raise ConfigError(f"{at}: got {part!r}, want two of the KPIs that are one number: {_choices(part, usable)}")
-    return Kpi(name, "ratio", unit=kpi.unit, parts=kpi.parts)
+def _made(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> list[Kpi]:
+    """The KPIs of a declared one: of a quantile one for each q."""
+    if kpi.parts or kpi.of == "*":
+        return [Kpi(name, kpi.aggregate, unit=kpi.unit, parts=kpi.parts)]
+    return _measuring(name, kpi, leaves, frame, at)
+
+
+def _is_number(kpi: Kpi) -> bool:
+    """Whether the KPI is a number, and no text or time of the field's own."""
+    return kpi.aggregate not in ("min", "max", "first", "last") or kpi.kind in NUMBERS
 
 
 def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.DataFrame, at: str) -> list[Kpi]:
-    """The KPI of a declared one that measures something; of a quantile one for each q."""
     dtype = _type(kpi.of, frame, at)
     leaf = leaves.get(kpi.of)
     kind = leaf.kind if leaf is not None and leaf.kind in {"time", "enum"} else kind_of(dtype)
@@ -271,16 +275,7 @@ def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.Da
         raise ConfigError(f"{at}: got {kpi.of!r} of kind {kind}, want {' or '.join(wanted)}")
     scale = dtype.scale if isinstance(dtype, pl.Decimal) else 0
     made = Kpi(name, kpi.aggregate, kpi.of, kind, scale, kpi.unit or _unit(leaf, kpi.aggregate), k=kpi.k, edges=kpi.edges)
-    return [replace(made, name=f"{name}_{percentile(q)}", q=q, family=name) for q in kpi.q] or [made]
-
-
-def percentile(q: float) -> str:
-    """A quantile as a name.
-
-    >>> percentile(0.5), percentile(0.999), percentile(1)
-    ('p50', 'p99_9', 'p100')
-    """
-    return "p" + f"{float(str(q)) * 100:.10g}".replace(".", "_")
+    return [replace(made, name=own, q=q, family=name) for own, q in zip(kpi.names(name), kpi.q, strict=False)] or [made]
 
 
 def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
@@ -338,5 +333,4 @@ def _known(path: str, frame: pl.DataFrame, at: str) -> None:
 
 
 def _choices(got: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(got, list(known), n=1)
-    return ", ".join(known) + (f" (did you mean {near[0]!r}?)" if near else "")
+    return f"{', '.join(known)}{did_you_mean(got, known)}"

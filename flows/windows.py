@@ -22,6 +22,7 @@ import numpy.typing as npt
 import polars as pl
 
 from flows.durations import duration_ms, label
+from flows.errors import did_you_mean
 
 START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
 Times = npt.NDArray[np.int64]
@@ -81,8 +82,8 @@ def parse_window(text: object) -> Window:
     size_ms = UNITS_MS[unit] if unit else _length_ms(size)
     if zone and not unit:
         raise ValueError(f"want one of {', '.join(UNITS_MS)} in a time zone")
-    if zone and zone not in available_timezones():
-        raise ValueError('want a time zone such as "Europe/Berlin"')
+    if zone and zone not in _zones():
+        raise ValueError(f'want a time zone such as "Europe/Berlin"{_near_zone(zone)}')
     if gap:
         return Window(size_ms, f"session-{label(size_ms)}", "session")
     spelled = "-".join([unit or label(size_ms), *([_in_topics(zone)] if zone else [])])
@@ -119,6 +120,18 @@ def _length_ms(text: str) -> int:
     if length_ms == 0:
         raise ValueError("want a window longer than nothing")
     return length_ms
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # looks for files: 15 ms
+
+
+def _near_zone(zone: str) -> str:
+    """The zone that is meant, also where only its city was said, or the case is wrong."""
+    zones = sorted(_zones())
+    cities = [known for known in zones if known.rpartition("/")[2].lower() == zone.rpartition("/")[2].lower()]
+    return did_you_mean(zone, cities if len(cities) == 1 else zones)
 
 
 def _in_topics(zone: str) -> str:
@@ -195,15 +208,8 @@ def _year(unit: str, zone: str, year: int) -> Times:
 
 
 def _begins(unit: str, day: date) -> bool:
-    """Whether a day is the first of its week, month or year."""
-    match unit:
-        case "1w":
-            return day.weekday() == 0
-        case "1mo":
-            return day.day == 1
-        case "1y":
-            return day.day == day.month == 1
-    return True
+    """Whether a day, week, month or year begins with a day."""
+    return {"1d": True, "1w": day.weekday() == 0, "1mo": day.day == 1, "1y": day.day == day.month == 1}[unit]
 
 
 def cascade(lengths_ms: Sequence[int]) -> list[int | None]:

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
-    {"declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
+    {"said", "declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
     {"expressions"},  # what may be computed from one event
     {"plan"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},

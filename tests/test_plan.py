@@ -24,6 +24,7 @@ KINDS = {
     "boolean": "boolean",
     "string": "string",
     "time": MILLIS,
+    "enum": {"type": "enum", "name": "E", "symbols": ["A", "B"]},
 }
 ORDERS = schema(
     {
@@ -136,17 +137,58 @@ def test_an_unknown_field_is_named_with_its_place_the_choice_and_the_nearest(sai
     assert "\n" not in line
 
 
+def said(aggregate: str) -> str:
+    """That aggregate of `it`, as a table in kpi.toml."""
+    return f"{{ {aggregate} = 'it'{', edges = [1, 5]' if aggregate == 'histogram' else ''} }}"
+
+
 @pytest.mark.parametrize(("aggregate", "kind"), [(a, k) for a, kinds in AGGREGATES.items() if kinds for k in KINDS if k not in kinds])
 def test_an_aggregate_refuses_what_it_cannot_measure(aggregate: str, kind: str) -> None:
     with pytest.raises(ConfigError, match=rf"^topics\.t\.kpis\.x\.{aggregate}: got 'it' of kind {kind}, want "):
-        planned(f"kpis.x = {{ {aggregate} = 'it' }}", schema({"it": KINDS[kind]}))
+        planned(f"kpis.x = {said(aggregate)}", schema({"it": KINDS[kind]}))
 
 
 @pytest.mark.parametrize(("aggregate", "kind"), [(a, k) for a, kinds in AGGREGATES.items() for k in KINDS if k in kinds])
 def test_an_aggregate_knows_the_kind_of_what_it_measures(aggregate: str, kind: str) -> None:
-    (kpi,) = planned(f"kpis.x = {{ {aggregate} = 'it' }}", schema({"it": KINDS[kind]})).kpis
+    kpis = planned(f"kpis.x = {said(aggregate)}", schema({"it": KINDS[kind]})).kpis
 
-    assert (kpi.aggregate, kpi.of, kpi.kind, kpi.scale) == (aggregate, "it", kind, 2 if kind == "decimal" else 0)
+    assert {(kpi.aggregate, kpi.of, kpi.kind, kpi.scale) for kpi in kpis} == {(aggregate, "it", kind, 2 if kind == "decimal" else 0)}
+    assert len(kpis) == (3 if aggregate == "quantile" else 1)
+
+
+def test_a_quantile_is_a_kpi_for_each_q_and_all_of_one_family() -> None:
+    kpis = planned("kpis.slow = { quantile = 'price', q = [0.5, 0.999], unit = 'ms' }", ORDERS).kpis
+
+    assert [(kpi.name, kpi.q, kpi.family, kpi.unit) for kpi in kpis] == [
+        ("slow_p50", 0.5, "slow", "ms"),
+        ("slow_p99_9", 0.999, "slow", "ms"),
+    ]
+
+
+def test_a_top_and_a_histogram_know_what_they_were_told() -> None:
+    top, bins = planned("kpis.x = { top = 'status', k = 3 }\nkpis.y = { histogram = 'price', edges = [-1, 0.5] }", ORDERS).kpis
+
+    assert (top.k, bins.edges) == (3, (-1.0, 0.5))
+    assert planned("kpis.x = { top = 'status' }", ORDERS).kpis[0].k == 10
+
+
+RATIO = "kpis.worth = { sum = 'total' }\nkpis.n = { count = '*' }\nkpis.last = { last = 'status' }\nkpis.at = { max = 'placed_at' }\n"
+
+
+def test_a_ratio_is_of_two_other_kpis() -> None:
+    ratio = planned(RATIO + "kpis.basket = { ratio = ['worth', 'n'], unit = 'EUR' }", ORDERS).kpis[-1]
+
+    assert (ratio.name, ratio.aggregate, ratio.parts, ratio.unit, ratio.of) == ("basket", "ratio", ("worth", "n"), "EUR", "*")
+
+
+@pytest.mark.parametrize(("part", "near"), [("wort", "worth"), ("last", ""), ("at", ""), ("basket", ""), ("nn", "n")])
+def test_a_ratio_takes_numbers_only_and_names_what_there_is(part: str, near: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        planned(RATIO + f"kpis.basket = {{ ratio = ['{part}', 'n'] }}", ORDERS)
+
+    line = str(refused.value)
+    assert line.startswith(f"topics.t.kpis.basket.ratio: got {part!r}, want two of the KPIs that are one number: worth, n")
+    assert (f"did you mean {near!r}?" in line) == bool(near)
 
 
 @pytest.mark.parametrize(
