@@ -9,7 +9,7 @@ nothing. Merged, a level holds of each stretch the groups that the shard keeps (
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +28,19 @@ STATE_VERSION = 2
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
 LOOSE_ROWS = 50_000  # of tables that wait to be merged, so that no stream, however many its groups, piles up more of them
 TABLE_ROWS = 50  # what a table costs over its rows, in rows
+WINDOW = "window"  # the column of rows that says of which of the plan's windows they are
+Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 SLICES = 0  # the level of slices; that of larger stretches is their length
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of one window size: `start`, `end` Int64 UTC ms, `by:<path>` String, `events` Int64, `kpi:<name>`, `revision` Int64,
-    `final` Boolean, `closed_by` String ("data", "idle"; null while open).
+    """Rows of all window sizes: `window` Int64 (index into the plan's), `start`, `end` Int64 UTC ms, `by:<path>` String, `events` Int64,
+    `kpi:<name>`, `revision` Int64, `final` Boolean, `closed_by` String ("data", "idle"; null while open).
     """
 
     plan: TopicPlan
     group_set: tuple[str, ...]
-    window: Window
     table: pl.DataFrame
 
 
@@ -47,14 +48,14 @@ class Rows:
 class Passed:
     """How far a shard has closed its windows, and the rests of those it closed just now (see rest.py).
 
-    `steps`: how far each time, with promises and by data alone. `rests`: window label -> table of `start`, `end` Int64 UTC ms, `events`,
-    accumulators; of a session window its slices instead, which have no `end`.
+    `steps`: how far each time, with promises and by data alone. `rests`: table of `window`, `start`, `end`, `events`, accumulators; of a
+    session window its slices instead, whose `end` is null.
     """
 
     plan: TopicPlan
     group_set: tuple[str, ...]
     steps: tuple[tuple[int, int], ...]
-    rests: Mapping[str, pl.DataFrame]
+    rests: pl.DataFrame | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Fold:
         self.touched: list[pl.DataFrame] = []
         self.loose: dict[int, int] = {}  # level -> rows that came since it was merged
         self.unseen = 0  # rows of `touched` that came since it was narrowed
-        self.rests: dict[str, pl.DataFrame] = {}
+        self.rests: list[pl.DataFrame] = []
         self.steps: list[tuple[int, int]] = []
         state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}}
         if state["version"] != STATE_VERSION:
@@ -96,7 +97,7 @@ class Fold:
         self.closed_ms, self.closed_by_data_ms = state["closed"]
         self.scales: dict[str, int] = state["scales"]
         self.levels: dict[int, list[pl.DataFrame]] = {length: [unpacked(table)] for length, table in state["levels"].items()}
-        self.published: dict[str, pl.DataFrame] = {name: unpacked(table) for name, table in state.get("published", {}).items()}
+        self.published: pl.DataFrame | None = unpacked(state["published"]) if state.get("published") else None
         self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial
         if self.stored_plan is not None:
             tables = {name: unpacked(table) for name, table in state["windows"].items()}
@@ -114,7 +115,7 @@ class Fold:
             "group_set": getattr(self, "group_set", ()),
             "levels": {length: packed(table) for length in self.levels if (table := self._merged(length)) is not None},
             "windows": {name: packed(table) for name, table in windows.items() if table is not None},
-            "published": {name: packed(table) for name, table in self.published.items() if len(table)},
+            "published": None if self.published is None else packed(self.published),
         }
 
     def size(self) -> tuple[int, int]:
@@ -125,7 +126,7 @@ class Fold:
     def take(self, partials: Iterable[Partial]) -> Turn:
         """Add partials, in the order of their reader; then close what the watermark has passed."""
         closed, rows, over = 0, [], 0
-        self.rests, self.steps = {}, []
+        self.rests, self.steps = [], []
         last = None
         for last in partials:
             self._plan(last)
@@ -138,7 +139,8 @@ class Fold:
             rows += self._provisional(last.clock_ms, last.partitions)
             over += self.merger.over
             self.merger.over = 0
-        passed = Passed(self.plan, self.group_set, tuple(self.steps), self.rests) if self.steps else None
+        rests = pl.concat(self.rests) if self.rests else None
+        passed = Passed(self.plan, self.group_set, tuple(self.steps), rests) if self.steps else None
         return Turn(rows, closed, passed, over)
 
     def _plan(self, partial: Partial) -> None:
@@ -153,7 +155,7 @@ class Fold:
         self._adopt(partial.plan, partial.group_set, {name: conformed(table) for name, table in held.items() if table is not None})
         self.stored_plan = plain(self.plan)
         self.levels = {length: [conformed(table) for table in tables] for length, tables in self.levels.items()}
-        self.rests = {name: conformed(table) for name, table in self.rests.items()}
+        self.rests = [conformed(table) for table in self.rests]
         self.scales = aggregates.scales(self.plan)
 
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
@@ -197,11 +199,8 @@ class Fold:
         before_ms, self.closed_ms = self.closed_ms, closed_ms
         slices = self._split(SLICES, slice_ms, before_ms)
         panes = self._cascaded(None if slices is None else aggregates.settle(slices, self.plan), before_ms)
-        rows: list[Rows] = []
-        for window in self.plan.windows:
-            found = self._closing(window, panes, before_ms)
-            if found and len(table := self._without_rest(window, pl.concat(found))):
-                rows.append(self._final(window, table))
+        closing = [self._closing(window, panes, before_ms) for window in self.plan.windows]
+        rows = self._final(table) if (table := joined(closing)) is not None else []
         if self.groups and any(before_ms // length != closed_ms // length for length in self._edges()):
             self.steps.append((closed_ms, self.closed_by_data_ms))
         return rows
@@ -218,32 +217,29 @@ class Fold:
             closed[length] = self._split(length, length, before_ms)
         return closed
 
-    def _closing(self, window: Window, panes: Mapping[int, pl.DataFrame | None], before_ms: int) -> list[pl.DataFrame]:
-        """The windows of one size that closed, with START and END."""
+    def _closing(self, window: Window, panes: Mapping[int, pl.DataFrame | None], before_ms: int) -> list[Placed]:
+        """The windows of one size that closed."""
         pane = panes[window.pane_ms or self.plan.slice_ms]
         if window.is_fixed:
-            return [] if pane is None else [pane.with_columns((pl.col(START) + window.size_ms).alias(END))]
+            return [] if pane is None else [(pane, pane[START].to_numpy() + window.size_ms)]
         if window.kind == "session" and pane is not None and self.groups:
-            self._rest(window, pane.filter(limit.is_rest(self.groups)))
+            self._rest(pane.filter(limit.is_rest(self.groups)), window)
             pane = pane.filter(~limit.is_rest(self.groups))
-        return self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
+        told = self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
+        return [(table.drop(END), table[END].to_numpy()) for table in told]
 
     def _edges(self) -> set[int]:
         """What must be passed so that some window can have closed."""
         return {window.pane_ms or self.plan.slice_ms for window in self.plan.windows}
 
-    def _without_rest(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
-        """The groups of closed windows that have rows of their own; the others' are `rests`."""
-        if not self.groups or (rest := table.filter(limit.is_rest(self.groups))).is_empty():
-            return table
-        self._rest(window, rest)
-        return table.filter(~limit.is_rest(self.groups))
-
-    def _rest(self, window: Window, rest: pl.DataFrame) -> None:
+    def _rest(self, rest: pl.DataFrame, session: Window | None = None) -> None:
+        """Groups over the limit: all shards' together have a row."""
+        if session is not None:
+            window = pl.lit(self.plan.windows.index(session), pl.Int64).alias(WINDOW)
+            rest = rest.with_columns(window, pl.lit(None, pl.Int64).alias(END))
         if len(rest):
             rest = rest.drop(self.groups)
-            older = [self.rests[window.label]] if window.label in self.rests else []
-            self.rests[window.label] = pl.concat([*older, *([rest.select(older[0].columns)] if older else [rest])])
+            self.rests.append(rest.select(self.rests[0].columns) if self.rests else rest)
 
     def _split(self, level: int, length: int, before_ms: int) -> pl.DataFrame | None:
         """The closed part of a level, or None; the open part stays. Nothing to do unless an edge of this length was passed."""
@@ -268,12 +264,16 @@ class Fold:
             self.levels[level] = tables = [table]
         return tables[0] if tables else None
 
-    def _final(self, window: Window, table: pl.DataFrame) -> Rows:
+    def _final(self, table: pl.DataFrame) -> list[Rows]:
+        """The rows of closed windows whose groups have rows of their own."""
+        if self.groups and (is_rest := table.select(limit.is_rest(self.groups)).to_series()).any():
+            self._rest(table.filter(is_rest))
+            table = table.filter(~is_rest)
         by_data = pl.col(END) <= self.closed_by_data_ms
         closed_by = pl.when(by_data).then(pl.lit("data")).otherwise(pl.lit("idle"))
-        rows = self._rows(window, table, final=True, closed_by=closed_by)
-        if (published := self.published.get(window.label)) is not None:
-            self.published[window.label] = published.filter(pl.col(END) > self.closed_ms)
+        rows = [self._rows(table, final=True, closed_by=closed_by)] if len(table) else []
+        if self.published is not None and (self.published[END] <= self.closed_ms).any():
+            self.published = filled(self.published.filter(pl.col(END) > self.closed_ms))
         return rows
 
     def _provisional(self, clock_ms: int, partitions: int) -> list[Rows]:
@@ -289,8 +289,9 @@ class Fold:
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
-        found = [(window, self._so_far(window, changed.head(most))) for window in plan.windows]
-        return [self._rows(window, table, final=False, closed_by=pl.lit(None, pl.String)) for window, table in found if len(table)]
+        open_ = [self._so_far(window, changed.head(most)) for window in plan.windows]
+        table = joined([[] if table.is_empty() else [(table.drop(END), table[END].to_numpy())] for table in open_])
+        return [] if table is None else [self._rows(table, final=False, closed_by=pl.lit(None, pl.String))]
 
     def _so_far(self, window: Window, changed: pl.DataFrame) -> pl.DataFrame:
         """What is known of the open windows that may be told and have changed: START, END, groups, accumulators."""
@@ -352,9 +353,10 @@ class Fold:
             return tables
         ends = pl.concat([table.select(START, END) for table in tables]).unique()
         table = self.merger.cut(self.merger.merge([table.drop(END) for table in tables])).join(ends, on=START)
-        keys = [START, END, *self.groups]
-        if (published := self.published.get(window.label)) is not None and len(published) > len(table):
-            self.published[window.label] = published.join(table, on=keys, how="semi", nulls_equal=True)
+        if self.published is not None:
+            mine, keys = pl.col(WINDOW) == self.plan.windows.index(window), [START, END, *self.groups]
+            stays = self.published.filter(mine).join(table, on=keys, how="semi", nulls_equal=True)
+            self.published = filled(pl.concat([self.published.filter(~mine), stays]))
         return [table]
 
     def _open(self, window: Window) -> list[pl.DataFrame]:
@@ -369,20 +371,36 @@ class Fold:
     def _level(self, level: int) -> list[pl.DataFrame]:
         return [table] if (table := self._merged(level)) is not None else []
 
-    def _rows(self, window: Window, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
+    def _rows(self, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
-        keys = [START, END, *self.groups]
+        keys = [WINDOW, START, END, *self.groups]
         told = table.select(*keys, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
         table = pl.concat([told, aggregates.results(table, self.plan)], how="horizontal")
-        if (published := self.published.get(window.label)) is None:
+        if self.published is None:
             table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
         else:
-            table = table.join(published, on=keys, how="left", nulls_equal=True).with_columns((pl.col("revision") + 1).fill_null(0))
+            table = table.join(self.published, on=keys, how="left", nulls_equal=True).with_columns((pl.col("revision") + 1).fill_null(0))
         if not final:
             told = table.select(*keys, "revision")
-            older = [] if published is None else [published.join(told, on=keys, how="anti", nulls_equal=True)]
-            self.published[window.label] = pl.concat([*older, told])
-        return Rows(self.plan, self.group_set, window, table)
+            older = [] if self.published is None else [self.published.join(told, on=keys, how="anti", nulls_equal=True)]
+            self.published = pl.concat([*older, told])
+        return Rows(self.plan, self.group_set, table)
+
+
+def joined(found: Sequence[Sequence[Placed]]) -> pl.DataFrame | None:
+    """Tables of each of the plan's windows in turn, with their ENDs, as one with WINDOW and END; None where there are none."""
+    placed = [(number, table, ends) for number, of_one in enumerate(found) for table, ends in of_one]
+    if not placed:
+        return None
+    columns = placed[0][1].columns
+    table = pl.concat([table.select(columns) if table.columns != columns else table for _, table, _ in placed])
+    numbers = np.repeat([number for number, _, _ in placed], [len(ends) for _, _, ends in placed])
+    return table.with_columns(pl.Series(WINDOW, numbers, pl.Int64), pl.Series(END, np.concatenate([ends for _, _, ends in placed])))
+
+
+def filled(table: pl.DataFrame) -> pl.DataFrame | None:
+    """A table, or None for an empty one."""
+    return table if len(table) else None
 
 
 def newer(one: TopicPlan, other: TopicPlan) -> bool:

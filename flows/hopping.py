@@ -4,7 +4,8 @@
              [-------)-------)-------)-------)
     window       [-|-|-------|-------|-|)           and a window of n panes is put together of about 3 log4(n) of them
 
-So `1h/1s` costs 17 tables a hop, not 3,600. Two stacks need fewer merges still, but one after the other: they took four calls a hop, and all windows that close together here take one.
+So `1h/1s` costs 17 tables a hop, not 3,600. Two stacks need fewer
+merges still, but one after the other: they took four calls a hop, and all windows that close together here take one.
 """
 
 from bisect import bisect_left

@@ -13,13 +13,13 @@ from typing import Any
 import polars as pl
 
 from flows import aggregates
-from flows.assembly import Assembler, Merger
-from flows.fold import Passed, Rows, newer, packed, unpacked
+from flows.assembly import Assembler, Merger, Span
+from flows.fold import WINDOW, Passed, Rows, filled, joined, newer, packed, unpacked
 from flows.kinds import assembler
 from flows.limit import OTHER
 from flows.plan import TopicPlan, of_plain, plain
 from flows.watermark import NEVER
-from flows.windows import END, START, Window
+from flows.windows import END, START
 
 STATE_VERSION = 2
 
@@ -32,12 +32,12 @@ class Rest:
 
     def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
         """Anew, or from a `snapshot()`."""
-        state = state or {"version": STATE_VERSION, "closed": {}, "open": {}, "sessions": {}, "scales": {}}
+        state = state or {"version": STATE_VERSION, "closed": {}, "open": None, "sessions": {}, "scales": {}}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
         self.closed_ms: dict[int, int] = dict.fromkeys(range(shards), NEVER) | state["closed"]
         self.scales: dict[str, int] = state["scales"]
-        self.open: dict[str, pl.DataFrame] = {name: unpacked(table) for name, table in state["open"].items()}
+        self.open: pl.DataFrame | None = unpacked(state["open"]) if state["open"] else None  # as Passed.rests
         self.stored_plan: dict[str, Any] | None = state.get("plan")
         self.sessions: dict[str, Assembler] = {}
         if self.stored_plan is not None:
@@ -50,7 +50,7 @@ class Rest:
         return {
             "version": STATE_VERSION,
             "closed": dict(self.closed_ms),
-            "open": {name: packed(table) for name, table in self.open.items()},
+            "open": None if self.open is None else packed(self.open),
             "sessions": {name: packed(table) for name, table in self._sessions().items()},
             "scales": self.scales,
             "plan": self.stored_plan,
@@ -62,14 +62,14 @@ class Rest:
         rows: list[Rows] = []
         for shard, passed in told:
             self._plan(passed)
-            for name, rest in passed.rests.items():
-                table = aggregates.conform(rest, self.plan, aggregates.scales(passed.plan))
-                self.open[name] = pl.concat([self.open[name], table.select(self.open[name].columns)]) if name in self.open else table
+            if passed.rests is not None:
+                table = aggregates.conform(passed.rests, self.plan, aggregates.scales(passed.plan))
+                self.open = table if self.open is None else pl.concat([self.open, table.select(self.open.columns)])
             for closed_ms, by_data_ms in passed.steps:
                 before_ms = min(self.closed_ms.values())
                 self.closed_ms[shard] = max(self.closed_ms[shard], closed_ms)
-                if (now_ms := min(self.closed_ms.values())) > before_ms and (self.open or self.sessions):
-                    rows += [found for window in self.plan.windows if (found := self._final(window, (before_ms, now_ms), by_data_ms))]
+                if (now_ms := min(self.closed_ms.values())) > before_ms:
+                    rows += self._final((before_ms, now_ms), by_data_ms)
         return rows
 
     def _plan(self, passed: Passed) -> None:
@@ -81,7 +81,7 @@ class Rest:
 
             self._adopt(passed.plan, passed.group_set, conformed(self._sessions()))
             self.stored_plan = plain(self.plan)
-            self.open = conformed(self.open)
+            self.open = None if self.open is None else aggregates.conform(self.open, self.plan, self.scales)
             self.scales = aggregates.scales(self.plan)
 
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
@@ -92,20 +92,14 @@ class Rest:
     def _sessions(self) -> dict[str, pl.DataFrame]:
         return {name: table for name, it in self.sessions.items() if (table := it.table()) is not None}
 
-    def _final(self, window: Window, span: tuple[int, int], by_data_ms: int) -> Rows | None:
+    def _final(self, span: Span, by_data_ms: int) -> list[Rows]:
         """The rows of the windows that ended in the span. Closed by data if event times alone closed it in the last shard to do so."""
-        table = self.open.pop(window.label, None)
-        if window.kind == "session":
-            table = self._session(window, table, span)
-        elif table is not None:
-            done = pl.col(END) <= span[1]
-            if len(still := table.filter(~done)):
-                self.open[window.label] = still
-            table = table.filter(done)
-        if table is None or table.is_empty():
-            return None
-        table = aggregates.settle(aggregates.merge(table, self.plan, [START, END]), self.plan)
+        done = self._done(span[1])
+        found = [self._closing(number, done, span) for number in range(len(self.plan.windows))]
+        if (table := joined([[] if it is None else [(it.drop(END), it[END].to_numpy())] for it in found])) is None:
+            return []
         told = table.select(
+            WINDOW,
             START,
             END,
             *(pl.lit(OTHER).alias(f"by:{path}") for path in self.group_set),
@@ -117,15 +111,21 @@ class Rest:
         known = aggregates.results(table, self.plan)
         counters = [f"kpi:{kpi.name}" for kpi in self.plan.kpis if kpi.aggregate == "increase"]  # of many groups they are no one counter
         known = known.with_columns(pl.lit(None, known.schema[name]).alias(name) for name in counters)
-        return Rows(self.plan, self.group_set, window, pl.concat([told, known], how="horizontal"))
+        return [Rows(self.plan, self.group_set, pl.concat([told, known], how="horizontal"))]
 
-    def _session(self, window: Window, slices: pl.DataFrame | None, span: tuple[int, int]) -> pl.DataFrame | None:
-        """The rest's closed sessions: of the slices that every shard has closed, as a session may go on in another shard."""
-        done = None
-        if slices is not None:
-            is_done = pl.col(START) < span[1]
-            if len(still := slices.filter(~is_done)):
-                self.open[window.label] = still
-            done = slices.filter(is_done)
-        found = self.sessions[window.label].take(done if done is not None and len(done) else None, span, self.merger)
-        return found[0] if found else None
+    def _done(self, closed_ms: int) -> pl.DataFrame | None:
+        """The windows, and a session window's slices, that every shard has closed."""
+        if self.open is None:
+            return None
+        is_done = pl.col(END).fill_null(pl.col(START) + self.plan.slice_ms) <= closed_ms
+        done, self.open = self.open.filter(is_done), filled(self.open.filter(~is_done))
+        return filled(done)
+
+    def _closing(self, number: int, done: pl.DataFrame | None, span: Span) -> pl.DataFrame | None:
+        """The rest's windows of one size. A session may go on in another shard, so it is made of the slices of all of them."""
+        window = self.plan.windows[number]
+        mine = None if done is None else filled(done.filter(pl.col(WINDOW) == number).drop(WINDOW))
+        if window.kind == "session":
+            told = self.sessions[window.label].take(None if mine is None else mine.drop(END), span, self.merger)
+            return told[0] if told else None
+        return None if mine is None else aggregates.settle(aggregates.merge(mine, self.plan, [START, END]), self.plan)
