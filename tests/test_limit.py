@@ -114,7 +114,7 @@ def cut_to(keep: int, *rows: tuple[str | None, str | None, int]) -> tuple[set[tu
     """What becomes of one stretch: (g, h, events), and how many were put into the rest."""
     columns = {"start": pl.Int64, "by:g": pl.String, "by:h": pl.String, "events": pl.Int64, "sum:n": pl.Int128}
     table = pl.DataFrame([(0, *row, 1) for row in rows], columns, orient="row")
-    whole, over = cut(table, ["by:g", "by:h"], keep, aggregates.merge(TWO))
+    whole, over = cut(table, ["by:g", "by:h"], keep, TWO)
     assert whole.columns == table.columns
     return set(whole.select("by:g", "by:h", "events").rows()), over
 
