@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import aggregates, fold
+from flows import fold
 from flows.fold import Fold
 from flows.limit import CRC, OTHER, cut, short
 from flows.plan import TopicPlan
