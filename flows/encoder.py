@@ -5,12 +5,14 @@ Row by row fastavro takes 11 µs a KPI row, half of the whole flow's time at 1,0
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 NULL, SOME = b"\x00", b"\x02"  # the branches of ["null", T]
+STOP = b"\x00"  # of a map or an array
 
 
 def zigzag(number: int) -> bytes:
@@ -58,7 +60,12 @@ class _Once(dict[Any, bytes]):
 
 
 def column(values: pl.Series, avro: Any) -> list[bytes]:  # noqa: ANN401 - Avro's JSON
-    """The bytes of each value; `avro` is long, int, double, boolean, string, a decimal or a union of null and one of them."""
+    """The bytes of each value; `avro` is long, int, double, boolean, string, a decimal or a union of null and one of them.
+
+    A union of null and a map of long, or an array of records of a string and a long, takes lists of such pairs.
+    """
+    if isinstance(values.dtype, pl.List):
+        return _optional_pairs(values)
     if isinstance(avro, list):
         if values.dtype.is_float():
             return _optional_doubles(values)
@@ -85,3 +92,15 @@ def _optional_doubles(values: pl.Series) -> list[bytes]:
     for index in values.is_null().arg_true():
         encoded[index] = NULL
     return encoded
+
+
+def _optional_pairs(values: pl.Series) -> list[bytes]:
+    """A map of long and an array of records of two fields are written alike: how many there are, each of them, and a zero."""
+    names, numbers = (field.to_list() for field in values.explode(keep_nulls=False).struct.unnest())
+    name, number = _Once(text), _Once(zigzag)
+    pairs = iter([name[one] + number[other] for one, other in zip(names, numbers, strict=True)])
+    return [NULL if size is None else b"".join((SOME, *_block(size), *islice(pairs, size), STOP)) for size in values.list.len().to_list()]
+
+
+def _block(size: int) -> tuple[bytes, ...]:
+    return (zigzag(size),) if size else ()

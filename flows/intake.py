@@ -17,6 +17,7 @@ from flows.expressions import evaluate
 from flows.fields import Schema
 from flows.plan import TopicPlan, dtype_of
 from flows.records import DEAD, LATE, Origin, Record, set_aside
+from flows.runs import ORDER
 from flows.slices import Events
 from flows.strangers import judged_strangers
 from flows.watermark import NEVER, Mark, Times, before, late
@@ -285,6 +286,12 @@ def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame,
     return records
 
 
+def _order(time: pl.Expr) -> pl.Expr:
+    """Which event comes first: by event time, then partition, then offset, in 48, 16 and 63 bits."""
+    wide = [it.cast(pl.Int128) * pl.lit(unit, pl.Int128) for it, unit in ((time, 2**79), (pl.col("__partition"), 2**63))]
+    return (sum(wide[1:], wide[0]) + pl.col("__offset")).alias(ORDER)
+
+
 def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[tuple[str, str], int]]:
     """Time, groups and measures of events; what is not finite is left out of its KPI, as it would poison sums for ever, and counted."""
     if not plan.version:  # no schema yet, so no event, and none of the fields that are declared
@@ -301,5 +308,7 @@ def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[t
         measures.append(column)
     sql = dict(plan.group_expressions)
     groups = [(evaluate(frame, sql[name], pl.String()) if name in sql else frame[name]).alias(f"by:{name}") for name in plan.groups]
-    made = frame.select(pl.col(plan.time or "__timestamp").alias("time"), *groups, *measures)
+    time = pl.col(plan.time or "__timestamp").alias("time")
+    order = [_order(time)] if plan.is_ordered else []
+    made = frame.select(time, *order, *groups, *measures)
     return made, {what: count for what, count in unmeasured.items() if count}

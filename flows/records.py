@@ -13,10 +13,17 @@ import polars as pl
 from flows import encoder
 from flows.fold import Rows
 from flows.plan import Kpi, TopicPlan
+from flows.tallies import MOST
 from flows.windows import END, START, Window
 
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
+LISTED = {"top": ("value", "top"), "histogram": ("bin", "bin")}  # aggregate -> field that names a number, end of the record's name
+ERRORS = {  # aggregate -> by how much it may miss: a share of the value, of a top one of the events
+    "quantile": {"error": 0.01},
+    "distinct": {"error": 0.02, "exact_up_to": MOST},
+    "top": {"error": 1 / (MOST + 1), "exact_up_to": MOST},
+}
 
 
 class Record(NamedTuple):
@@ -86,7 +93,7 @@ def fields(plan: TopicPlan) -> tuple[list[Any], list[Any]]:
     groups = [{"name": names[f"by:{path}"], **text, "group": path} for path in plan.groups]
     bounds = [{"name": "window_start", "type": MILLIS}, {"name": "window_end", "type": MILLIS}]
     key = [{"name": "group_by", "type": "string"}, *groups, *bounds]
-    kpis = [{"name": names[f"kpi:{kpi.name}"], "type": ["null", _avro_type(kpi)], "default": None, "kpi": _said(kpi)} for kpi in plan.kpis]
+    kpis = [_field(names[f"kpi:{kpi.name}"], kpi) for kpi in plan.kpis]
     rest = [{"name": "revision", "type": "int"}, {"name": "final", "type": "boolean"}, {"name": "closed_by", **text}]
     return key, [*key, {"name": "events", "type": "long"}, *kpis, *rest]
 
@@ -97,7 +104,8 @@ def schemas(plan: TopicPlan, window: Window) -> tuple[str, str]:
     Adding a KPI adds a nullable field with default null, which every compatibility mode that allows optional fields accepts.
     """
     key, value = fields(plan)
-    about = {"topic": plan.topic, "window": window.label, "size_ms": window.size_ms}
+    about = {"topic": plan.topic, "window": window.label, "size_ms": window.size_ms, "kind": window.kind, "step_ms": window.step_ms}
+    about |= {"zone": window.zone, "unit": window.unit}
     name = avro_name(f"{plan.topic}_{window.label}")
     record = {"type": "record", "namespace": "kpi"}
     return (
@@ -125,16 +133,28 @@ def encode(rows: Rows) -> list[Record]:
     return [Record(output.topic, key_head + key, value_head + key + rest) for key, rest in zip(keys, rests, strict=True)]
 
 
-def _said(kpi: Kpi) -> dict[str, str]:
-    said = {"aggregate": kpi.aggregate, "of": kpi.of}
-    return said if kpi.unit is None else {**said, "unit": kpi.unit}
+def _field(name: str, kpi: Kpi) -> dict[str, Any]:
+    return {"name": name, "type": ["null", _avro_type(kpi, name)], "default": None, "kpi": _said(kpi)}
 
 
-def _avro_type(kpi: Kpi) -> Any:  # noqa: ANN401 - Avro's JSON
-    """Counts and integer sums are long; min and max have the column's own type; what divides is double."""
-    if kpi.aggregate == "count":
+def _said(kpi: Kpi) -> dict[str, Any]:
+    """What a KPI is: what it was told, and how far it may miss (see sketches.py)."""
+    said = {name: told for name in ("unit", "q", "family", "k", "edges", "parts") if (told := getattr(kpi, name)) not in (None, "", 0, ())}
+    return {"aggregate": kpi.aggregate, "of": kpi.of, **said, **ERRORS.get(kpi.aggregate, {})}
+
+
+def _avro_type(kpi: Kpi, name: str) -> Any:  # noqa: ANN401 - Avro's JSON
+    """Counts and integer sums are long; min, max, first and last have the column's own type; what divides is double."""
+    if kpi.aggregate in LISTED:
+        label, of = LISTED[kpi.aggregate]
+        fields = [{"name": label, "type": "string"}, {"name": "events", "type": "long"}]
+        return {"type": "array", "items": {"type": "record", "name": f"{name}_{of}", "fields": fields}}
+    if kpi.aggregate == "counts":
+        return {"type": "map", "values": "long"}
+    if kpi.aggregate in ("count", "distinct"):
         return "long"
-    if kpi.aggregate not in ("sum", "min", "max"):
+    if kpi.aggregate not in ("sum", "min", "max", "first", "last", "increase"):
         return "double"
-    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": kpi.scale}
-    return {"integer": "long", "float": "double", "decimal": decimal, "time": MILLIS, "string": "string"}[kpi.kind]
+    if kpi.kind == "decimal":
+        return {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": kpi.scale}
+    return {"integer": "long", "float": "double", "time": MILLIS, "string": "string", "enum": "string", "boolean": "boolean"}[kpi.kind]

@@ -34,10 +34,17 @@ def planned(said: str, *versions: Schema) -> TopicPlan:
 
 
 def frame(made: TopicPlan, rows: Iterable[tuple[object, ...]]) -> pl.DataFrame:
-    """Events ready to fold. A row: time in ms, then a value for each group path, then one for each measure."""
+    """Events ready to fold. A row: time in ms, then a value for each group path, then one for each measure. Offsets are row numbers."""
     groups = {f"by:{path}": pl.String() for path in made.groups}
     measures = {f"of:{kpi.of}": DTYPES.get(kpi.kind, pl.Decimal(38, kpi.scale)) for kpi in made.kpis if kpi.of != "*"}
-    return pl.DataFrame(list(rows), schema={"time": pl.Int64(), **groups, **measures}, orient="row")
+    made_frame = pl.DataFrame(list(rows), schema={"time": pl.Int64(), **groups, **measures}, orient="row")
+    return made_frame.with_columns(ordered(made_frame["time"])) if made.is_ordered else made_frame
+
+
+def ordered(times: pl.Series) -> pl.Series:
+    """The column `order` of events that come one after the other in partition 0."""
+    at = pl.Series(times).cast(pl.Int128) * pl.lit(2**79, pl.Int128) + pl.int_range(len(times))
+    return pl.select(at.alias("order")).to_series()
 
 
 def events(

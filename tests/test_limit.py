@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import aggregates, fold
+from flows import fold
 from flows.fold import Fold
 from flows.limit import CRC, OTHER, cut, short
 from flows.plan import TopicPlan
 from flows.slices import Partial, partials
 from flows.watermark import NEVER, Mark
+from flows.windows import parse_window
 from tests.core import events, finals, partial, planned, provisional, schema
 
 FIELDS = schema({"ts": "long", "g": ["null", "string"], "h": ["null", "string"], "n": "long"})
@@ -62,9 +63,9 @@ def got(turns: Sequence[fold.Turn], paths: Sequence[str]) -> dict[tuple[object, 
     found = {(row["size"], row["start"], *(row[path] for path in paths)): (row["events"], row["n"]) for row in rows}
     assert len(found) == len(rows), "each once"
     for turn in turns:
-        for size_ms, table in turn.passed.rests.items() if turn.passed else ():
+        for label, table in turn.passed.rests.items() if turn.passed else ():
             for row in table.iter_rows(named=True):
-                place = (size_ms, row["start"], *(OTHER for _ in paths))
+                place = (parse_window(label).size_ms, row["start"], *(OTHER for _ in paths))
                 assert place not in found, "one rest a window"
                 found[place] = (row["events"], row["sum:n"])
     return found
@@ -114,7 +115,7 @@ def cut_to(keep: int, *rows: tuple[str | None, str | None, int]) -> tuple[set[tu
     """What becomes of one stretch: (g, h, events), and how many were put into the rest."""
     columns = {"start": pl.Int64, "by:g": pl.String, "by:h": pl.String, "events": pl.Int64, "sum:n": pl.Int128}
     table = pl.DataFrame([(0, *row, 1) for row in rows], columns, orient="row")
-    whole, over = cut(table, ["by:g", "by:h"], keep, aggregates.merge(TWO))
+    whole, over = cut(table, ["by:g", "by:h"], keep, TWO)
     assert whole.columns == table.columns
     return set(whole.select("by:g", "by:h", "events").rows()), over
 
@@ -144,9 +145,7 @@ def test_what_events_call_other_has_a_final_row_only_and_no_second_one() -> None
     assert {row["g"] for row in provisional(first.rows)} <= {"a", "b"}
     assert {row["g"] for row in finals(last.rows)} < {"a", "b"}
     assert last.passed is not None
-    assert {size_ms: rest["events"].to_list() for size_ms, rest in last.passed.rests.items()} == {
-        size: [3] for size in (10_000, 15_000, 60_000)
-    }
+    assert {label: rest["events"].to_list() for label, rest in last.passed.rests.items()} == {label: [3] for label in ("10s", "15s", "1m")}
 
 
 def test_the_total_knows_no_limit_and_tells_nothing() -> None:
@@ -164,7 +163,7 @@ def test_a_shard_tells_how_far_it_is_only_when_a_window_can_have_closed() -> Non
         folded.take([partial(ONE, [], watermark_ms)]).passed for watermark_ms in (0, 4_999, 5_000, 10_000, 15_000, 20_000, 29_000, 29_999)
     ]
 
-    assert [None if passed is None else passed.closed_ms for passed in told] == [0, None, None, 10_000, 15_000, 20_000, None, None]
+    assert [None if passed is None else passed.steps[-1][0] for passed in told] == [0, None, None, 10_000, 15_000, 20_000, None, None]
 
 
 def test_provisional_rows_tell_only_of_groups_that_still_stay_and_of_all_their_events() -> None:

@@ -33,6 +33,7 @@ FIELDS = {
     "ok": "boolean",
     "s": "string",
     "billed": MILLIS,
+    "state": {"type": "enum", "name": "State", "symbols": ["NEW", "PAID"]},
 }
 SCHEMA = schema(FIELDS)
 SAID = """
@@ -53,6 +54,20 @@ dearest = { max = "d" }
 hottest = { max = "x" }
 last = { max = "s" }
 "latest bill" = { max = "billed" }
+opened = { first = "ok" }
+closed = { last = "state" }
+"first bill" = { first = "billed" }
+newest = { last = "d" }
+states = { counts = "state" }
+answers = { counts = "ok" }
+per_order = { ratio = ["revenue", "orders"], unit = "EUR" }
+size = { quantile = "x", q = [0.5, 0.99], unit = "°C" }
+customers = { distinct = "s" }
+favourites = { top = "s", k = 3 }
+items_spread = { histogram = "n", edges = [-10, 0, 0.5] }
+meter = { increase = "n" }
+gauge = { increase = "x" }
+account = { increase = "d" }
 """
 PLAN = planned(SAID, SCHEMA)
 
@@ -125,6 +140,7 @@ EVENTS = st.lists(
         st.none() | st.booleans(),
         st.none() | st.text(max_size=5) | st.just("long " * 2_000),
         st.none() | st.integers(0, 2**41),
+        st.none() | st.sampled_from(["NEW", "PAID"]),
     ).map(lambda row: (*row[:3], row[5], row[3], row[4], None, *row[6:])),
     min_size=1,
     max_size=8,
@@ -158,10 +174,10 @@ def test_what_is_written_reads_back_and_the_key_is_the_beginning_of_the_value(ev
             )
             assert [key[name].timestamp() * 1000 for name in ("window_start", "window_end")] == [
                 row["start"],
-                row["start"] + rows.window.size_ms,
+                row["end"],
             ]
             for column in (column for column in row if column.startswith("kpi:")):
-                assert plain(value[names[column]]) == row[column], column
+                assert plain(value[names[column]]) == told(row[column], value[names[column]]), column
             assert (value["events"], value["revision"], value["final"], value["closed_by"]) == (row["events"], 0, True, "data")
 
 
@@ -179,10 +195,31 @@ def plain(value: object) -> object:
     return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
 
 
+def told(value: object, read: object) -> object:
+    """A list of a row as its field has it: a map, or records with `events`."""
+    if not isinstance(value, list):
+        return value
+    pairs = [tuple(pair.values()) for pair in value]
+    if isinstance(read, dict):
+        return dict(pairs)
+    return [{label: one, "events": n} for (one, n), label in zip(pairs, (next(iter(pair)) for pair in value), strict=True)]
+
+
 @pytest.mark.parametrize(("group_set", "said"), [((), ("", None)), (("address.country",), ("address.country", "DE"))])
 def test_a_group_that_is_not_in_the_set_is_null_and_the_set_is_named(group_set: tuple[str, ...], said: tuple[str, str | None]) -> None:
     made = replace(READY, group_sets=tuple(sorted(READY.group_sets, key=lambda one: one == group_set)), windows=READY.windows[:1])
-    event = (1_000, *{("address.country"): ("DE", "WEB")}.get(made.groups[0], ("WEB", "DE")), None, None, None, None, None, None, None)
+    event = (
+        1_000,
+        *{("address.country"): ("DE", "WEB")}.get(made.groups[0], ("WEB", "DE")),
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
     (rows,) = closed(made, [event])
     (record,) = encode(rows)
     key = read(parsed(made)[0], record.key)
@@ -192,7 +229,9 @@ def test_a_group_that_is_not_in_the_set_is_null_and_the_set_is_named(group_set: 
 
 def test_the_same_group_and_window_always_has_the_same_key() -> None:
     first, second = (
-        encode(rows)[0].key for n in (1, 2) for rows in closed(READY, [(1_000, "DE", "WEB", None, n, None, None, None, None, None)])[:1]
+        encode(rows)[0].key
+        for n in (1, 2)
+        for rows in closed(READY, [(1_000, "DE", "WEB", None, n, None, None, None, None, None, None)])[:1]
     )
 
     assert first == second
@@ -204,7 +243,7 @@ ACTING = ("a\nb", "\0", 'say "x"', "<script>alert(1)</script>", "\u202egnp.exe",
 @pytest.mark.parametrize("text", ACTING)
 def test_a_group_value_is_in_key_and_value_as_it_came(text: str) -> None:
     """Escaping is the reader's."""
-    rows = closed(READY, [(1_000, text, "c", None, 1, None, None, None, None, None)])
+    rows = closed(READY, [(1_000, text, "c", None, 1, None, None, None, None, None, None)])
     (record,) = encode(rows[0])
     parts = parsed(READY)
 
@@ -213,7 +252,7 @@ def test_a_group_value_is_in_key_and_value_as_it_came(text: str) -> None:
 
 def test_windows_far_from_today_can_be_written() -> None:
     for time_ms in (0, 253_402_300_700_000):
-        rows = Fold(1).take([partial(READY, [(time_ms, None, "c", None, 1, None, None, None, None, None)], 253_402_300_900_000)]).rows
+        rows = Fold(1).take([partial(READY, [(time_ms, None, "c", None, 1, None, None, None, None, None, None)], 253_402_300_900_000)]).rows
         (record,) = encode(rows[0])
         assert read(parsed(READY)[0], record.key)["window_start"] == datetime.fromtimestamp(time_ms // 10_000 * 10, UTC)
 
@@ -284,9 +323,18 @@ def test_a_kpi_or_a_group_may_have_any_name(name: str) -> None:
     assert (value["events"], value["final"], value["closed_by"]) == (1, True, "data")
 
 
-@given(st.lists(st.text(max_size=4) | st.sampled_from(["a.b", "a_b", "a b", "events", "1"]), max_size=6, unique=True), st.text(max_size=4))
-def test_every_schema_is_valid_avro_with_names_of_its_own(kpis: list[str], topic: str) -> None:
-    made = replace(PLAN, topic=topic, kpis=tuple(Kpi(name, "count") for name in kpis))
+NAMES = st.text(max_size=4) | st.sampled_from(["a.b", "a_b", "a b", "events", "1", "a_p50", "a_top", "a_bin", "t_10s_value", "value"])
+
+
+@given(
+    st.lists(
+        st.tuples(NAMES, st.sampled_from(["count", "top", "histogram", "quantile", "counts"])), max_size=6, unique_by=lambda it: it[0]
+    ),
+    st.text(max_size=4),
+)
+def test_every_schema_is_valid_avro_with_names_of_its_own(kpis: list[tuple[str, str]], topic: str) -> None:
+    """Fields, and the records that some of them hold; of a quantile's family too, beside others of these names."""
+    made = replace(PLAN, topic=topic, kpis=tuple(Kpi(name, aggregate, q=0.5, family="a", edges=(1.0,)) for name, aggregate in kpis))
 
     key, value = parsed(made)
 
@@ -300,8 +348,31 @@ def test_a_kpi_says_in_the_schema_what_it_is() -> None:
 
     assert fields["revenue"]["kpi"] == {"aggregate": "sum", "of": "d", "unit": "EUR"}
     assert fields["orders"]["kpi"] == {"aggregate": "count", "of": "*"}
+    assert fields["size_p99"]["kpi"] == {"aggregate": "quantile", "of": "x", "unit": "°C", "q": 0.99, "family": "size", "error": 0.01}
+    assert fields["customers"]["kpi"] == {"aggregate": "distinct", "of": "s", "error": 0.02, "exact_up_to": 1024}
+    assert fields["favourites"]["kpi"] == {"aggregate": "top", "of": "s", "k": 3, "error": 1 / 1025, "exact_up_to": 1024}
+    assert fields["items_spread"]["kpi"] == {"aggregate": "histogram", "of": "n", "edges": [-10, 0, 0.5]}
+    assert fields["per_order"]["kpi"] == {"aggregate": "ratio", "of": "*", "unit": "EUR", "parts": ["revenue", "orders"]}
     assert fields["address_country"]["group"] == "address.country"
-    assert json.loads(schemas(PLAN, PLAN.windows[1])[1])["kpi"] == {"topic": "t", "window": "90s", "size_ms": 90_000}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "said"),
+    [
+        ("90s", {"window": "90s", "size_ms": 90_000, "kind": "tumbling", "step_ms": 0, "zone": "", "unit": ""}),
+        ("5m/1m", {"window": "5m-1m", "size_ms": 300_000, "kind": "hopping", "step_ms": 60_000, "zone": "", "unit": ""}),
+        ("gap 30s", {"window": "session-30s", "size_ms": 30_000, "kind": "session", "step_ms": 0, "zone": "", "unit": ""}),
+        (
+            "1d^1h@Europe/Berlin",
+            {"window": "cumulate-1d-1h-Europe-Berlin", "size_ms": 86_400_000, "kind": "cumulate", "step_ms": 3_600_000}
+            | {"zone": "Europe/Berlin", "unit": "1d"},
+        ),
+    ],
+)
+def test_a_record_says_in_the_schema_of_which_topic_and_windows_it_is(spelled: str, said: dict[str, object]) -> None:
+    made = planned(f"windows = ['{spelled}']", SCHEMA)
+
+    assert json.loads(schemas(made, made.windows[0])[1])["kpi"] == {"topic": "t", **said}
 
 
 # -- records set aside
