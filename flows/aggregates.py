@@ -18,7 +18,7 @@ import polars as pl
 
 from flows import runs, sketches, tallies
 from flows.plan import Kpi, TopicPlan, dtype_of
-from flows.tallies import ITEM, MOST, ROW
+from flows.tallies import ITEM, ROW
 from flows.windows import END, START
 
 EVENTS = "events"
@@ -291,7 +291,9 @@ def _grouped(
     return grouped.drop(ROW), tallies.places(grouped[ROW])
 
 
-def _listed(table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Mapping[str, tuple[str, Accumulator | Listing]]) -> pl.DataFrame:
+def _listed(
+    table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Mapping[str, tuple[str, Accumulator | Listing]]
+) -> pl.DataFrame:
     """A table with the lists of some pairs, merged; columns in the order of what is needed."""
     lists = [
         tallies.gathered(listing.merge(pairs[name]), len(table), listing.dtype).alias(name)
@@ -325,7 +327,8 @@ def results(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:
 def _ratio(found: pl.DataFrame, kpi: Kpi) -> pl.Expr:
     """Null where it is no number, or one beyond a double; so is the ratio of what is text."""
     above, below = (
-        pl.col(f"kpi:{part}").cast(pl.Float64) if found.schema[f"kpi:{part}"] != pl.String else pl.lit(None, pl.Float64) for part in kpi.parts
+        pl.col(f"kpi:{part}").cast(pl.Float64) if found.schema[f"kpi:{part}"] != pl.String else pl.lit(None, pl.Float64)
+        for part in kpi.parts
     )
     ratio = above / below
     return pl.when((below != 0) & ratio.is_finite()).then(ratio).alias(f"kpi:{kpi.name}")

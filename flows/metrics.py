@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
 from flows.fold import Rows
@@ -42,10 +43,12 @@ def watermarks(topic: str, positions: Mapping[int, Position]) -> None:
 
 def written(made: Rows) -> None:
     """Count rows that are to be written, and show how far the final ones have come."""
-    topic, window, table = made.plan.topic, made.window, made.table
-    final = table.filter("final")
-    rows.labels(topic, window.label, "final").inc(len(final))
-    rows.labels(topic, window.label, "provisional").inc(len(table) - len(final))
-    window_length.labels(topic, window.label).set(window.size_ms / 1000)
-    if not final.is_empty():
-        final_end.labels(topic, window.label).set(max(final["end"].to_list()) / 1000)
+    topic, (windows, finals, ends) = made.plan.topic, (made.table[name].to_numpy() for name in ("window", "final", "end"))
+    for number in np.unique(windows).tolist():
+        window, of_one = made.plan.windows[number], windows == number
+        final = of_one & finals
+        rows.labels(topic, window.label, "final").inc(int(final.sum()))
+        rows.labels(topic, window.label, "provisional").inc(int((of_one & ~finals).sum()))
+        window_length.labels(topic, window.label).set(window.size_ms / 1000)
+        if final.any():
+            final_end.labels(topic, window.label).set(int(ends[final].max()) / 1000)

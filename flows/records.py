@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flows import encoder
-from flows.fold import Rows
-from flows.plan import Kpi, TopicPlan
+from flows.fold import WINDOW, Rows
+from flows.plan import Kpi, Output, TopicPlan
 from flows.tallies import MOST
 from flows.windows import END, START, Window
 
@@ -115,22 +115,28 @@ def schemas(plan: TopicPlan, window: Window) -> tuple[str, str]:
 
 
 def encode(rows: Rows) -> list[Record]:
-    """One record a row, in Confluent's wire format, for the KPI topic of the rows' window size.
+    """One record a row, in Confluent's wire format, for the KPI topic of the row's window size.
 
     A value begins with the fields of its key, so those are encoded once.
     """
-    plan, window, table = rows.plan, rows.window, rows.table
-    output = plan.outputs[plan.windows.index(window)]
-    key_head, value_head = (struct.pack(">bI", 0, schema_id) for schema_id in (output.key_id, output.value_id))
+    plan, table = rows.plan, rows.table
+    heads = [_heads(output) for output in plan.outputs]
     key_fields, value_fields = fields(plan)
     sources = {name: column for column, name in field_names(plan).items()}
     more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col(START), "window_end": pl.col(END)}
     absent = {f"by:{path}": pl.lit(None, pl.String) for path in plan.groups if path not in rows.group_set}
     table = table.with_columns(**more, **absent)
     encoded = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
-    keys = list(map(b"".join, zip(*encoded[: len(key_fields)], strict=True)))
+    keys = map(b"".join, zip(*encoded[: len(key_fields)], strict=True))
     rests = map(b"".join, zip(*encoded[len(key_fields) :], strict=True))
-    return [Record(output.topic, key_head + key, value_head + key + rest) for key, rest in zip(keys, rests, strict=True)]
+    of_rows = zip(map(heads.__getitem__, table[WINDOW].to_list()), keys, rests, strict=True)
+    return [Record(topic, key_head + key, value_head + key + rest) for (topic, key_head, value_head), key, rest in of_rows]
+
+
+def _heads(output: Output) -> tuple[str, bytes, bytes]:
+    """Topic, and what every key and value there begins with."""
+    key_head, value_head = (struct.pack(">bI", 0, schema_id) for schema_id in (output.key_id, output.value_id))
+    return output.topic, key_head, value_head
 
 
 def _field(name: str, kpi: Kpi) -> dict[str, Any]:

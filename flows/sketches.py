@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
-from flows.tallies import ITEM, MOST, N, ROW, aligned, gathered, spread
+from flows.tallies import ITEM, MOST, ROW, N, aligned, gathered, spread
 
 Numbers = npt.NDArray[np.float64]
 

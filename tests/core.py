@@ -62,7 +62,8 @@ def partial(made: TopicPlan, rows: Iterable[tuple[object, ...]], watermark_ms: i
 def told(rows: Sequence[Rows]) -> list[dict[str, Any]]:
     """Rows in plain words: `kpi:` and `by:` taken off, the window's size added."""
     return [
-        {"size": said.plan.windows[row["window"]].size_ms} | {name.removeprefix("kpi:").removeprefix("by:"): value for name, value in row.items()}
+        {"size": said.plan.windows[row["window"]].size_ms}
+        | {name.removeprefix("kpi:").removeprefix("by:"): value for name, value in row.items()}
         for said in rows
         for row in said.table.iter_rows(named=True)
     ]

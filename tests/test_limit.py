@@ -20,7 +20,6 @@ from flows.limit import CRC, OTHER, cut, short
 from flows.plan import TopicPlan
 from flows.slices import Partial, partials
 from flows.watermark import NEVER, Mark
-from flows.windows import parse_window
 from tests.core import events, finals, partial, planned, provisional, schema
 
 FIELDS = schema({"ts": "long", "g": ["null", "string"], "h": ["null", "string"], "n": "long"})
@@ -63,9 +62,9 @@ def got(turns: Sequence[fold.Turn], paths: Sequence[str]) -> dict[tuple[object, 
     found = {(row["size"], row["start"], *(row[path] for path in paths)): (row["events"], row["n"]) for row in rows}
     assert len(found) == len(rows), "each once"
     for turn in turns:
-        for label, table in turn.passed.rests.items() if turn.passed else ():
-            for row in table.iter_rows(named=True):
-                place = (parse_window(label).size_ms, row["start"], *(OTHER for _ in paths))
+        if turn.passed is not None and turn.passed.rests is not None:
+            for row in turn.passed.rests.iter_rows(named=True):
+                place = (turn.passed.plan.windows[row["window"]].size_ms, row["start"], *(OTHER for _ in paths))
                 assert place not in found, "one rest a window"
                 found[place] = (row["events"], row["sum:n"])
     return found
@@ -145,7 +144,8 @@ def test_what_events_call_other_has_a_final_row_only_and_no_second_one() -> None
     assert {row["g"] for row in provisional(first.rows)} <= {"a", "b"}
     assert {row["g"] for row in finals(last.rows)} < {"a", "b"}
     assert last.passed is not None
-    assert {label: rest["events"].to_list() for label, rest in last.passed.rests.items()} == {label: [3] for label in ("10s", "15s", "1m")}
+    assert last.passed.rests is not None
+    assert last.passed.rests.select("window", "events").rows() == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_the_total_knows_no_limit_and_tells_nothing() -> None:
@@ -247,7 +247,8 @@ def test_what_was_told_of_groups_that_are_gone_is_forgotten() -> None:
     for number in range(50):
         folded.take([partial(made, [(1_000, f"{number} {group}", 1) for group in range(10)], NEVER, 1_000 * number)])
 
-    assert max(map(len, folded.published.values())) <= 30
+    assert folded.published is not None
+    assert len(folded.published) <= 3 * 30
     assert sum(map(len, folded.touched)) <= 30
 
 
@@ -271,7 +272,7 @@ for number in range(FRAMES):
         rows, over = rows + sum(len(told.table) for told in turn.rows), over + turn.over
     if number == 1:
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    held = [tables for f in folds.values() for tables in (*f.levels.values(), f.touched, f.published.values())]
+    held = [tables for f in folds.values() for tables in (*f.levels.values(), f.touched, [] if f.published is None else [f.published])]
     most = max(most, sum(len(table) for tables in held for table in tables))
 print(rows, most, over, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
 """

@@ -55,9 +55,11 @@ def test_a_rest_is_told_when_the_last_shard_has_closed_its_window() -> None:
 
     assert rest.take([(0, SOME)]) == []
     assert rest.take([(2, SOME)]) == []
-    assert rest.take([(0, replace(SOME, steps=((30_000, 30_000),), rests={}))]) == [], "the first shard going on says nothing of the others"
+    assert rest.take([(0, replace(SOME, steps=((30_000, 30_000),), rests=None))]) == [], (
+        "the first shard going on says nothing of the others"
+    )
     assert plain(rest.take([(1, NONE)])) == [(10_000, 0, OTHER, 4, 12, "data")]
-    assert rest.snapshot()["open"] == {}
+    assert rest.snapshot()["open"] is None
 
 
 def test_the_row_of_the_rest_is_final_and_its_only_one() -> None:
@@ -70,7 +72,7 @@ def test_without_a_rest_nothing_is_told_or_kept() -> None:
     rest = Rest(2)
 
     assert rest.take([(0, NONE), (1, NONE)]) == []
-    assert rest.snapshot()["open"] == {}
+    assert rest.snapshot()["open"] is None
 
 
 def test_a_rest_was_closed_by_data_if_data_had_come_so_far_when_its_last_shard_closed() -> None:
