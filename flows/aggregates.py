@@ -318,14 +318,11 @@ def results(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:
     found = table.select(
         AGGREGATES[kpi.aggregate].result(kpi, table).alias(f"kpi:{kpi.name}") for kpi in plan.kpis if kpi.aggregate != "ratio"
     )
-    ratios = [_ratio(found, kpi) for kpi in plan.kpis if kpi.aggregate == "ratio"]
+    ratios = [_ratio(kpi) for kpi in plan.kpis if kpi.aggregate == "ratio"]
     return found.with_columns(ratios).select(f"kpi:{kpi.name}" for kpi in plan.kpis) if ratios else found
 
 
-def _ratio(found: pl.DataFrame, kpi: Kpi) -> pl.Expr:
-    """Null where it is no number, or one beyond a double; so is the ratio of what is text."""
-    above, below = (
-        pl.col(f"kpi:{part}").cast(pl.Float64) if found.schema[f"kpi:{part}"] != pl.String else pl.lit(None, pl.Float64) for part in kpi.parts
-    )
-    ratio = above / below
-    return pl.when((below != 0) & ratio.is_finite()).then(ratio).alias(f"kpi:{kpi.name}")
+def _ratio(kpi: Kpi) -> pl.Expr:
+    """Null where it is no number, or one beyond a double."""
+    above, below = (pl.col(f"kpi:{part}").cast(pl.Float64) for part in kpi.parts)
+    return pl.when((below != 0) & (above / below).is_finite()).then(above / below).alias(f"kpi:{kpi.name}")
