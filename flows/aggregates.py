@@ -18,7 +18,7 @@ import polars as pl
 
 from flows import runs, sketches, tallies
 from flows.plan import Kpi, TopicPlan, dtype_of
-from flows.tallies import ITEM, MOST, ROW
+from flows.tallies import ITEM, ROW
 from flows.windows import END, START
 
 EVENTS = "events"
@@ -47,6 +47,9 @@ class Listing:
     pairs: Callable[[pl.DataFrame], pl.DataFrame]
     merge: Callable[[pl.DataFrame], pl.DataFrame]
     dtype: pl.DataType
+
+
+Needed = dict[str, tuple[str, Accumulator | Listing]]
 
 
 def _total(name: str, _: str) -> pl.Expr:
@@ -200,9 +203,9 @@ def _column(accumulator: str, kpi: Kpi) -> str:
     return f"{accumulator}{edges}:{kpi.of}"
 
 
-def _needed(plan: TopicPlan) -> dict[str, tuple[str, Accumulator | Listing]]:
+def _needed(plan: TopicPlan) -> Needed:
     """Column name -> (what it is of, accumulator), each once, however many KPIs share it."""
-    needed: dict[str, tuple[str, Accumulator | Listing]] = {}
+    needed: Needed = {}
     for kpi in plan.kpis:
         if kpi.of != "*":
             names = AGGREGATES[kpi.aggregate].needs
@@ -281,9 +284,7 @@ def merge(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataF
     return _listed(merged, pairs, needed)
 
 
-def _grouped(
-    table: pl.DataFrame, keys: Sequence[str], made: Sequence[pl.Expr], needed: Mapping[str, tuple[str, Accumulator | Listing]]
-) -> tuple[pl.DataFrame, pl.Series | None]:
+def _grouped(table: pl.DataFrame, keys: Sequence[str], made: Sequence[pl.Expr], needed: Needed) -> tuple[pl.DataFrame, pl.Series | None]:
     """A row for each value of the keys; and, if there are lists to be made, which one each row went into."""
     if not any(isinstance(accumulator, Listing) for _, accumulator in needed.values()):
         return table.lazy().group_by(keys).agg(*made).collect(), None
@@ -291,7 +292,7 @@ def _grouped(
     return grouped.drop(ROW), tallies.places(grouped[ROW])
 
 
-def _listed(table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Mapping[str, tuple[str, Accumulator | Listing]]) -> pl.DataFrame:
+def _listed(table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Needed) -> pl.DataFrame:
     """A table with the lists of some pairs, merged; columns in the order of what is needed."""
     lists = [
         tallies.gathered(listing.merge(pairs[name]), len(table), listing.dtype).alias(name)
