@@ -49,6 +49,9 @@ class Listing:
     dtype: pl.DataType
 
 
+Needed = dict[str, tuple[str, Accumulator | Listing]]
+
+
 def _total(name: str, _: str) -> pl.Expr:
     return pl.col(name).sum()
 
@@ -200,9 +203,9 @@ def _column(accumulator: str, kpi: Kpi) -> str:
     return f"{accumulator}{edges}:{kpi.of}"
 
 
-def _needed(plan: TopicPlan) -> dict[str, tuple[str, Accumulator | Listing]]:
+def _needed(plan: TopicPlan) -> Needed:
     """Column name -> (what it is of, accumulator), each once, however many KPIs share it."""
-    needed: dict[str, tuple[str, Accumulator | Listing]] = {}
+    needed: Needed = {}
     for kpi in plan.kpis:
         if kpi.of != "*":
             names = AGGREGATES[kpi.aggregate].needs
@@ -281,9 +284,7 @@ def merge(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataF
     return _listed(merged, pairs, needed)
 
 
-def _grouped(
-    table: pl.DataFrame, keys: Sequence[str], made: Sequence[pl.Expr], needed: Mapping[str, tuple[str, Accumulator | Listing]]
-) -> tuple[pl.DataFrame, pl.Series | None]:
+def _grouped(table: pl.DataFrame, keys: Sequence[str], made: Sequence[pl.Expr], needed: Needed) -> tuple[pl.DataFrame, pl.Series | None]:
     """A row for each value of the keys; and, if there are lists to be made, which one each row went into."""
     if not any(isinstance(accumulator, Listing) for _, accumulator in needed.values()):
         return table.lazy().group_by(keys).agg(*made).collect(), None
@@ -291,9 +292,7 @@ def _grouped(
     return grouped.drop(ROW), tallies.places(grouped[ROW])
 
 
-def _listed(
-    table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Mapping[str, tuple[str, Accumulator | Listing]]
-) -> pl.DataFrame:
+def _listed(table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Needed) -> pl.DataFrame:
     """A table with the lists of some pairs, merged; columns in the order of what is needed."""
     lists = [
         tallies.gathered(listing.merge(pairs[name]), len(table), listing.dtype).alias(name)
@@ -320,15 +319,11 @@ def results(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:
     found = table.select(
         AGGREGATES[kpi.aggregate].result(kpi, table).alias(f"kpi:{kpi.name}") for kpi in plan.kpis if kpi.aggregate != "ratio"
     )
-    ratios = [_ratio(found, kpi) for kpi in plan.kpis if kpi.aggregate == "ratio"]
+    ratios = [_ratio(kpi) for kpi in plan.kpis if kpi.aggregate == "ratio"]
     return found.with_columns(ratios).select(f"kpi:{kpi.name}" for kpi in plan.kpis) if ratios else found
 
 
-def _ratio(found: pl.DataFrame, kpi: Kpi) -> pl.Expr:
-    """Null where it is no number, or one beyond a double; so is the ratio of what is text."""
-    above, below = (
-        pl.col(f"kpi:{part}").cast(pl.Float64) if found.schema[f"kpi:{part}"] != pl.String else pl.lit(None, pl.Float64)
-        for part in kpi.parts
-    )
-    ratio = above / below
-    return pl.when((below != 0) & ratio.is_finite()).then(ratio).alias(f"kpi:{kpi.name}")
+def _ratio(kpi: Kpi) -> pl.Expr:
+    """Null where it is no number, or one beyond a double."""
+    above, below = (pl.col(f"kpi:{part}").cast(pl.Float64) for part in kpi.parts)
+    return pl.when((below != 0) & (above / below).is_finite()).then(above / below).alias(f"kpi:{kpi.name}")

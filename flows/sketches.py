@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
-from flows.tallies import ITEM, MOST, ROW, N, aligned, gathered, spread
+from flows.tallies import COUNT, ITEM, MOST, ROW, aligned, gathered, spread
 
 Numbers = npt.NDArray[np.float64]
 
@@ -51,8 +51,8 @@ def middles(found: Numbers) -> Numbers:
 
 def quantile(tallies: pl.Series, q: float) -> pl.Series:
     """The value at place floor(q * (n - 1)) of the n values that are counted in buckets, within ACCURACY; null of none."""
-    place = (q * (pl.col(N).sum() - 1)).floor()
-    found = spread(tallies).sort(ROW, ITEM).group_by(ROW).agg(pl.col(ITEM).filter(pl.col(N).cum_sum() > place).first())
+    place = (q * (pl.col(COUNT).sum() - 1)).floor()
+    found = spread(tallies).sort(ROW, ITEM).group_by(ROW).agg(pl.col(ITEM).filter(pl.col(COUNT).cum_sum() > place).first())
     bucket = aligned(found, len(tallies))[ITEM].cast(pl.Float64)
     return pl.Series(middles(bucket.to_numpy()), nan_to_null=True)
 
@@ -80,12 +80,12 @@ def registers(pairs: pl.DataFrame) -> pl.DataFrame:
     """Pairs of hashes as pairs of a register (UInt16) and a rank (UInt8): how many zeros the rest of the hash begins with, and one."""
     register, rest = pl.col(ITEM) // 2**RANKS, pl.col(ITEM) % 2**RANKS
     rank = rest.bitwise_leading_zeros() - (BITS - 1)
-    return pairs.select(ROW, register.cast(pl.UInt16).alias(ITEM), rank.cast(pl.UInt8).alias(N))
+    return pairs.select(ROW, register.cast(pl.UInt16).alias(ITEM), rank.cast(pl.UInt8).alias(COUNT))
 
 
 def rarest(pairs: pl.DataFrame) -> pl.DataFrame:
     """Each register of a row once, with its largest rank."""
-    return pairs.lazy().group_by(ROW, ITEM).agg(pl.col(N).max()).collect()
+    return pairs.lazy().group_by(ROW, ITEM).agg(pl.col(COUNT).max()).collect()
 
 
 def bounded(hashes: pl.Series, filled: pl.Series) -> list[pl.Series]:
@@ -103,13 +103,13 @@ def bounded(hashes: pl.Series, filled: pl.Series) -> list[pl.Series]:
 
 def estimates(tallies: pl.Series) -> pl.Series:
     """How many distinct hashes filled these registers; null where there are none. Standard error 0.57 %."""
-    rank = pl.col(N).cast(pl.Int32)
+    rank = pl.col(COUNT).cast(pl.Int32)
     share = (2.0 ** -rank.cast(pl.Float64)).filter(rank <= RANKS).sum().alias("share")
     found = spread(tallies).group_by(ROW).agg(pl.len().alias("filled"), (rank > RANKS).sum().alias("full"), share).sort(ROW)
     filled, full, shares = (found[name].to_numpy().astype(np.float64) for name in ("filled", "full", "share"))
     weight = shares + REGISTERS * (_empty(1 - filled / REGISTERS) + 2.0**-RANKS * _full(1 - full / REGISTERS))
     counts = np.maximum(np.rint(INFINITE * REGISTERS**2 / weight), MOST + 1).astype(np.int64)
-    return aligned(found.select(ROW, pl.Series(N, counts)), len(tallies))[N]
+    return aligned(found.select(ROW, pl.Series(COUNT, counts)), len(tallies))[COUNT]
 
 
 def _empty(x: Numbers) -> Numbers:

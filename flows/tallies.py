@@ -9,17 +9,18 @@ A row that has met nothing has no list: null.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
-ROW, ITEM, N = "row", "item", "n"
+ROW, ITEM, COUNT = "row", "item", "n"
 MOST = 1_024  # different values that are counted one by one, in a group of a window
 
 
 def tally_of(item: pl.DataType, n: pl.DataType | None = None) -> pl.List:
     """The type of a column that says how often (Int64 unless `n` says otherwise) each item was met."""
-    return pl.List(pl.Struct({ITEM: item, N: n or pl.Int64()}))
+    return pl.List(pl.Struct({ITEM: item, COUNT: n or pl.Int64()}))
 
 
 def places(rows: pl.Series) -> pl.Series:
@@ -55,7 +56,7 @@ def aligned(found: pl.DataFrame, rows: int) -> pl.DataFrame:
 
 def counted(pairs: pl.DataFrame) -> pl.DataFrame:
     """Each item of a row once: how often in all. Pairs of events (ROW, ITEM) are of one each."""
-    often = pl.col(N).sum() if N in pairs.columns else pl.len().cast(pl.Int64).alias(N)
+    often = pl.col(COUNT).sum() if COUNT in pairs.columns else pl.len().cast(pl.Int64).alias(COUNT)
     return pairs.lazy().group_by(ROW, ITEM).agg(often).collect()
 
 
@@ -67,13 +68,13 @@ def frequent(pairs: pl.DataFrame) -> pl.DataFrame:
     """
     if np.bincount(pairs[ROW].to_numpy()).max(initial=0) <= MOST:
         return pairs
-    taken = pairs.group_by(ROW).agg(pl.col(N).sort(descending=True).slice(MOST, 1).first().fill_null(0).alias("taken"))
-    return pairs.join(taken, on=ROW).select(ROW, ITEM, pl.col(N) - pl.col("taken")).filter(pl.col(N) > 0)
+    taken = pairs.group_by(ROW).agg(pl.col(COUNT).sort(descending=True).slice(MOST, 1).first().fill_null(0).alias("taken"))
+    return pairs.join(taken, on=ROW).select(ROW, ITEM, pl.col(COUNT) - pl.col("taken")).filter(pl.col(COUNT) > 0)
 
 
 def ranked(tallies: pl.Series, most: int) -> pl.Series:
     """The most frequent items of each, as lists of `value` and `n`: by n descending, then by item ascending."""
-    pairs = spread(tallies).sort(ROW, N, ITEM, descending=[False, True, False]).group_by(ROW, maintain_order=True).head(most)
+    pairs = spread(tallies).sort(ROW, COUNT, ITEM, descending=[False, True, False]).group_by(ROW, maintain_order=True).head(most)
     return gathered(pairs.rename({ITEM: "value"}), len(tallies), _named("value"))
 
 
@@ -83,12 +84,12 @@ def listed(tallies: pl.Series) -> pl.Series:
 
 
 def binned(tallies: pl.Series, edges: Sequence[float]) -> pl.Series:
-    """Every bin of each tally of bin numbers, also the empty ones, as lists of `bin` (see `labels`) and `n`; null where there is no tally."""
+    """Every bin of each tally of bin numbers, the empty ones too, as lists of `bin` (see `labels`) and `n`; null where there is none."""
     names = labels(edges)
     pairs, rows = spread(tallies), np.flatnonzero(tallies.is_not_null().to_numpy()).astype(np.uint32)
     counts = np.zeros((len(tallies), len(names)), np.int64)
-    counts[pairs[ROW].to_numpy(), pairs[ITEM].to_numpy()] = pairs[N].to_numpy()
-    whole = pl.DataFrame({ROW: np.repeat(rows, len(names)), "bin": names * len(rows), N: counts[rows].ravel()})
+    counts[pairs[ROW].to_numpy(), pairs[ITEM].to_numpy()] = pairs[COUNT].to_numpy()
+    whole = pl.DataFrame({ROW: np.repeat(rows, len(names)), "bin": names * len(rows), COUNT: counts[rows].ravel()})
     return gathered(whole, len(tallies), _named("bin"))
 
 
@@ -97,10 +98,10 @@ def labels(edges: Sequence[float]) -> list[str]:
 
     >>> labels([10, 50.5])
     ['< 10', '10 – 50.5', '≥ 50.5']
-    """
+    """  # noqa: RUF002 - a range is spelled with an en dash
     said = [f"{edge:.10g}" for edge in edges]
-    return [f"< {said[0]}", *(f"{low} – {high}" for low, high in zip(said, said[1:], strict=False)), f"≥ {said[-1]}"]
+    return [f"< {said[0]}", *(f"{low} – {high}" for low, high in pairwise(said)), f"≥ {said[-1]}"]  # noqa: RUF001 - an en dash
 
 
 def _named(label: str) -> pl.DataType:
-    return pl.List(pl.Struct({label: pl.String(), N: pl.Int64()}))
+    return pl.List(pl.Struct({label: pl.String(), COUNT: pl.Int64()}))

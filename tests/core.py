@@ -9,12 +9,11 @@ import polars as pl
 from flows.declaration import parse
 from flows.fields import Schema, read_schema
 from flows.fold import Rows
-from flows.plan import TopicPlan, plan
+from flows.plan import TopicPlan, dtype_of, plan
 from flows.slices import Events, Partial, partials
 from flows.watermark import Mark
 
 TOPIC = "t"
-DTYPES = {"integer": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean(), "string": pl.String(), "time": pl.Int64()}
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 
 
@@ -36,7 +35,7 @@ def planned(said: str, *versions: Schema) -> TopicPlan:
 def frame(made: TopicPlan, rows: Iterable[tuple[object, ...]]) -> pl.DataFrame:
     """Events ready to fold. A row: time in ms, then a value for each group path, then one for each measure. Offsets are row numbers."""
     groups = {f"by:{path}": pl.String() for path in made.groups}
-    measures = {f"of:{kpi.of}": DTYPES.get(kpi.kind, pl.Decimal(38, kpi.scale)) for kpi in made.kpis if kpi.of != "*"}
+    measures = {f"of:{kpi.of}": dtype_of(kpi.kind, kpi.scale) for kpi in made.kpis if kpi.of != "*"}
     made_frame = pl.DataFrame(list(rows), schema={"time": pl.Int64(), **groups, **measures}, orient="row")
     return made_frame.with_columns(ordered(made_frame["time"])) if made.is_ordered else made_frame
 

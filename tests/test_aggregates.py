@@ -1,9 +1,14 @@
 """Every aggregate: the same result however its events are cut up and put together, and the right one."""
 
 import math
-from collections.abc import Sequence
+import sys
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,94 +16,232 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import aggregates, declaration
-from flows.plan import TopicPlan
-from tests.core import MILLIS, money, planned, schema
+from flows.fold import packed, unpacked
+from flows.plan import Kpi, TopicPlan
+from flows.tallies import MOST, labels
+from flows.windows import END, START
+from tests.core import MILLIS, frame, money, planned, schema
 from tests.differences import agree
-from tests.oracle_aggregates import LONG_MAX, Value, result
+from tests.oracle_aggregates import FLOOR, LONG_MAX, result
 
-SIZE_MS = 10_000
-AVRO = {"integer": "long", "float": "double", "decimal": money(4), "boolean": "boolean", "string": "string", "time": MILLIS}
-VALUES: dict[str, st.SearchStrategy[object]] = {
-    "integer": st.integers(-LONG_MAX - 1, LONG_MAX) | st.integers(-9, 9),
+SIZE_MS, SLICE_MS = 30, 10
+STATE = {"type": "enum", "name": "State", "symbols": ["NEW", "PAID", "GONE"]}
+AVRO: dict[str, Any] = {
+    "integer": "long",
+    "float": "double",
+    "decimal": money(4),
+    "boolean": "boolean",
+    "string": "string",
+    "enum": STATE,
+    "time": MILLIS,
+}
+FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 1e308, -1e308, sys.float_info.max])
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "integer": st.integers(-LONG_MAX - 1, LONG_MAX) | st.integers(-9, 9) | st.sampled_from([LONG_MAX, -LONG_MAX - 1]),
     "float": st.floats(-1e15, 1e15) | st.floats(1e9 - 3, 1e9 + 3),
     "decimal": st.decimals(-(10**20), 10**20, places=4) | st.decimals(-9, 9, places=4),
     "boolean": st.booleans(),
-    "string": st.text(max_size=3),
+    "string": st.text(max_size=3) | st.sampled_from("ab"),
+    "enum": st.sampled_from(STATE["symbols"]),
     "time": st.integers(0, 2**41),
 }
-TABLE = [(name, kind) for name, kinds in declaration.AGGREGATES.items() for kind in kinds or ("integer",) if kind in AVRO]
+ANY_FLOAT = ("min", "max", "first", "last", "quantile", "distinct", "histogram", "count")  # that no value can drive beyond a double
+MORE = {"quantile": ", q = [0, 0.5, 0.99, 1]", "top": ", k = 2", "histogram": ", edges = [-1e9, 0, 2.5]"}
+TABLE = [
+    (name, kind) for name, kinds in declaration.AGGREGATES.items() if name != "ratio" for kind in kinds or ("integer",) if kind in AVRO
+]
+Event = tuple[int, str | None, Any]
 
 
-def measured(aggregate: str, kind: str) -> TopicPlan:
+def measured(aggregate: str, avro: object, *versions: object) -> TopicPlan:
+    """The plan of one KPI over `it`, of each of the field's types one version of the schema."""
     of = "*" if aggregate == "rate" else "it"
-    return planned(f"kpis.x = {{ {aggregate} = '{of}' }}", schema({"it": AVRO[kind]}))
+    said = f"by = ['g']\nwindows = ['10ms']\n[topics.t.kpis]\nx = {{ {aggregate} = '{of}'{MORE.get(aggregate, '')} }}"
+    fields = [schema({"ts": "long", "g": ["null", "string"], "it": one}, number) for number, one in enumerate((avro, *versions), 1)]
+    return planned(said, *fields)
 
 
-def added(made: TopicPlan, values: Sequence[object]) -> pl.DataFrame:
-    dtype = dict(made.columns).get("it", pl.Int64())
-    return pl.DataFrame({"of:it": pl.Series(values, dtype=dtype)}).select(aggregates.add(made))
+def framed(made: TopicPlan, events: Sequence[Event]) -> pl.DataFrame:
+    """Events, each in its slice; those of one time come one after the other."""
+    rows = [(ms, g, *[value] * len(made.measures)) for ms, g, value in events]
+    return frame(made, rows).with_columns((pl.col("time") // SLICE_MS * SLICE_MS).alias(START))
+
+
+def keys(made: TopicPlan) -> list[str]:
+    return [START, *(f"by:{path}" for path in made.groups)]
+
+
+def added(made: TopicPlan, rows: pl.DataFrame) -> pl.DataFrame:
+    return aggregates.add(rows, made, keys(made))
 
 
 def merged(made: TopicPlan, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).select(aggregates.merge(made))
+    return aggregates.merge(pl.concat(parts), made, keys(made))
 
 
-def answer(made: TopicPlan, table: pl.DataFrame) -> object:
-    return table.select(aggregates.results(made, SIZE_MS)).item()
+def whole(made: TopicPlan, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Closed parts as the window that they are of."""
+    return merged(made, [part.with_columns(pl.lit(0, pl.Int64).alias(START)) for part in parts])
+
+
+def answers(made: TopicPlan, table: pl.DataFrame) -> dict[str | None, tuple[int, list[object]]]:
+    """Of each group its events and the values of its KPIs."""
+    found = aggregates.results(table.with_columns((pl.col(START) + SIZE_MS).alias(END)), made)
+    assert found.columns == [f"kpi:{kpi.name}" for kpi in made.kpis]
+    return {g: (events, list(row)) for g, events, row in zip(table["by:g"], table["events"], found.iter_rows(), strict=True)}
 
 
 def of(aggregate: str, kind: str, *parts: Sequence[object]) -> object:
     """The result over some parts, each added by itself."""
-    made = measured(aggregate, kind)
-    return answer(made, merged(made, [added(made, part) for part in parts]))
+    made = measured(aggregate, AVRO[kind])
+    tables = [added(made, framed(made, [(number, "a", value) for value in part])) for number, part in enumerate(parts)]
+    return answers(made, whole(made, tables))["a"][1][0]
 
 
-def cuts(values: Sequence[object], rnd: Random) -> list[Sequence[object]]:
+def increase(values: Sequence[Any]) -> Any:
+    risen = sum((b - a if b >= a else b for a, b in pairwise(values)), type(values[0])(0))
+    return None if isinstance(risen, int) and not -LONG_MAX - 1 <= risen <= LONG_MAX else risen
+
+
+def pairs(label: str, counts: Sequence[tuple[str, int]]) -> list[dict[str, object]]:
+    return [{label: name, "n": n} for name, n in counts]
+
+
+def texts(values: Sequence[object]) -> list[tuple[str, int]]:
+    spelled = Counter(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+    return sorted(spelled.items(), key=lambda it: (-it[1], it[0]))
+
+
+def bins(values: Sequence[Any], edges: Sequence[float]) -> list[tuple[str, int]]:
+    counts = Counter(bisect_right(edges, float(value)) for value in values)
+    return [(name, counts[number]) for number, name in enumerate(labels(edges))]
+
+
+BY_HAND: dict[str, Callable[[Kpi, list[Any]], Any]] = {
+    "min": lambda _, values: min(values),
+    "max": lambda _, values: max(values),
+    "increase": lambda _, values: increase(values),
+    "first": lambda _, values: values[0],
+    "last": lambda _, values: values[-1],
+    "counts": lambda _, values: pairs("value", sorted(texts(values))),
+    "top": lambda kpi, values: pairs("value", texts(values)[: kpi.k]),
+    "histogram": lambda kpi, values: pairs("bin", bins(values, kpi.edges)),
+    "quantile": lambda kpi, values: float(sorted(values)[math.floor((kpi.q or 0) * (len(values) - 1))]),
+}
+
+
+def wanted(kpi: Kpi, values: list[Any], events: int) -> tuple[Any, float]:
+    """What the specification says of values in order, and by how much a float may miss it."""
+    there = [value for value in values if value is not None]
+    if kpi.aggregate in {"count", "distinct"}:
+        return len(there if kpi.aggregate == "count" else set(there)), 0.0
+    if kpi.aggregate in BY_HAND:
+        want = BY_HAND[kpi.aggregate](kpi, there) if there else None
+        slack = {"quantile": lambda: 0.01 * abs(want or 0), "increase": lambda: 4 * FLOOR * float(sum(map(abs, there)))}
+        return want, slack.get(kpi.aggregate, float)()
+    if kpi.aggregate == "mean" and there:
+        return result("mean", there, events, SIZE_MS)[0], result("sum", there, 0, 1)[1]
+    return result(kpi.aggregate, there, events, SIZE_MS)
+
+
+def checked(made: TopicPlan, table: pl.DataFrame, events: Sequence[Event]) -> None:
+    ordered = sorted(events, key=lambda event: event[0])  # stable: those of one time stay as they came
+    found = answers(made, table)
+    assert set(found) == {g for _, g, _ in events}
+    for g, (count, got) in found.items():
+        mine = [value for _, other, value in ordered if other == g]
+        assert count == len(mine)
+        for kpi, value in zip(made.kpis, got, strict=True):
+            want, slack = wanted(kpi, mine, len(mine))
+            assert agree(want, value, slack), f"{kpi.name} of {mine}: got {value!r}, want {want!r}"
+
+
+def cuts(rows: pl.DataFrame, rnd: Random) -> list[pl.DataFrame]:
     """Anywhere, also into nothing."""
-    edges = sorted(rnd.randint(0, len(values)) for _ in range(rnd.randint(0, 4)))
-    return [values[a:b] for a, b in zip([0, *edges], [*edges, len(values)], strict=True)]
+    edges = sorted(rnd.randint(0, len(rows)) for _ in range(rnd.randint(0, 4)))
+    return [rows[a:b] for a, b in pairwise([0, *edges, len(rows)])]
 
 
-def wanted(aggregate: str, values: Sequence[object]) -> tuple[object, float]:
-    """What the specification says, where it says something."""
-    numbers = [value for value in values if isinstance(value, Value)]
-    if aggregate == "count":
-        return len([value for value in values if value is not None]), 0.0
-    if aggregate in ("min", "max"):
-        there = [value for value in values if value is not None]
-        pick = min if aggregate == "min" else max
-        return pick(there) if there else None, 0.0  # type: ignore[type-var] # all of one kind
-    if aggregate == "mean" and numbers:
-        return result(aggregate, numbers, len(values), SIZE_MS)[0], result("sum", numbers, 0, 1)[1]
-    return result(aggregate, numbers, len(values), SIZE_MS)
+def streams(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Event]]:
+    return st.lists(st.tuples(st.integers(0, SIZE_MS - 1), st.sampled_from([None, "", "a"]), st.none() | values), max_size=14)
 
 
 @pytest.mark.parametrize(("aggregate", "kind"), TABLE)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), st.randoms(use_true_random=False))
 def test_a_result_is_right_whatever_the_order_and_grouping_of_merges(aggregate: str, kind: str, data: st.DataObject, rnd: Random) -> None:
-    values = data.draw(st.lists(st.none() | VALUES[kind], max_size=12))
-    made = measured(aggregate, kind)
+    """Parts of open slices come in any order; closed ones, settled or not, are put together with their neighbours in any grouping.
 
-    parts = [added(made, part) for part in cuts(values, rnd)]
+    events -> any cut -> add -> any merge -> slices 0, 10, 20 -> settle or not -> any merge of neighbours -> settle or not -> ... window
+    """
+    values = FINITE if kind == "float" and aggregate in ANY_FLOAT else VALUES[kind]
+    events = data.draw(streams(values))
+    made = measured(aggregate, AVRO[kind])
+
+    rows = framed(made, events)
+    parts = [added(made, part) for part in cuts(rows[rnd.sample(range(len(rows)), len(rows))], rnd)]
     rnd.shuffle(parts)
     while len(parts) > 1:
         some = [parts.pop() for _ in range(rnd.randint(2, len(parts)))]
         parts.insert(rnd.randint(0, len(parts)), merged(made, some))
-    got = answer(made, parts[0])
+    closed = [parts[0].filter(pl.col(START) == start_ms) for start_ms in range(0, SIZE_MS, SLICE_MS)]
+    closed = [unpacked(packed(one)) if rnd.random() < 0.3 else one for one in closed]
+    while len(closed) > 1:
+        closed = [aggregates.settle(one, made) if rnd.random() < 0.6 else one for one in closed]
+        at = rnd.randint(0, len(closed) - 2)
+        closed[at : at + 2] = [whole(made, rnd.sample(closed[at : at + 2], 2))]
+    (window,) = closed
 
-    want, slack = wanted(aggregate, values)
-    assert agree(want, got, slack), f"got {got!r}, want {want!r}"
+    checked(made, window, events)
+    checked(made, whole(made, [added(made, rows)]), events)
+    assert window.schema == added(made, rows).schema
+
+
+@pytest.mark.parametrize(("aggregate", "kind"), TABLE)
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_a_state_that_lacks_a_kpi_holds_events_without_values(aggregate: str, kind: str, data: st.DataObject) -> None:
+    before, after = data.draw(streams(VALUES[kind])), data.draw(streams(VALUES[kind]))
+    made = measured(aggregate, AVRO[kind])
+    old = planned("by = ['g']\nwindows = ['10ms']\nkpis.x = { count = '*' }", schema({"ts": "long", "g": ["null", "string"]}))
+    table = aggregates.conform(added(old, framed(old, before)), made, aggregates.scales(old))
+
+    assert table.schema == added(made, framed(made, [])).schema
+    checked(made, whole(made, [table, added(made, framed(made, after))]), [*((ms, g, None) for ms, g, _ in before), *after])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("int", "long"), ("long", "double"), ("long", money(2)), (money(2), money(4)), (money(2), "double")]
+)
+@pytest.mark.parametrize("aggregate", [name for name, kinds in declaration.AGGREGATES.items() if "decimal" in kinds])
+@settings(max_examples=10, deadline=None)
+@given(numbers=st.lists(st.integers(-999, 999), min_size=1, max_size=6), split=st.integers(0, 6))
+def test_values_of_a_field_that_is_promoted_count_as_what_they_are_now(
+    aggregate: str, before: Any, after: Any, numbers: list[int], split: int
+) -> None:
+    old, new = measured(aggregate, before), measured(aggregate, before, after)
+    number = {"int": int, "long": int, "double": float}
+    was, now = (number.get(str(avro), Decimal) for avro in (before, after))
+    first = [(ms, "a", was(n)) for ms, n in enumerate(numbers[:split])]
+    second = [(ms, "a", now(n)) for ms, n in enumerate(numbers[split:], SLICE_MS)]
+    table = aggregates.settle(added(old, framed(old, first)), old)
+    conformed = aggregates.conform(table, new, aggregates.scales(old))
+
+    assert conformed.schema == added(new, framed(new, [])).schema
+    checked(new, whole(new, [conformed, added(new, framed(new, second))]), [(ms, g, now(n)) for ms, g, n in (*first, *second)])
+
+
+# -- one at a time
 
 
 def test_a_deviation_of_one_around_a_thousand_million_comes_out_right() -> None:
     rnd = Random(7)
     values = [rnd.gauss(1e9, 1) for _ in range(10_000)]
-    want, _ = result("deviation", values, len(values), SIZE_MS)
+    want, slack = result("deviation", values, len(values), SIZE_MS)
     parts = [values[start : start + 100] for start in range(0, len(values), 100)]
 
-    assert of("deviation", "float", values) == pytest.approx(want, rel=1e-9)
-    assert of("deviation", "float", *parts) == pytest.approx(want, rel=1e-9)
+    assert of("deviation", "float", values) == pytest.approx(want, abs=slack)
+    assert of("deviation", "float", *parts) == pytest.approx(want, abs=slack)
 
 
 def test_stretches_far_apart_have_the_deviation_of_all() -> None:
@@ -106,7 +249,7 @@ def test_stretches_far_apart_have_the_deviation_of_all() -> None:
     assert of("deviation", "integer", [0, 0], [100, 100]) == pytest.approx(math.sqrt(4 * 50**2 / 3))
 
 
-@pytest.mark.parametrize(("parts", "want"), [([[]], None), ([[None]], None), ([[5]], None), ([[5], []], None), ([[5], [7]], math.sqrt(2))])
+@pytest.mark.parametrize(("parts", "want"), [([[None]], None), ([[5]], None), ([[5], [None]], None), ([[5], [7]], math.sqrt(2))])
 def test_a_deviation_needs_two_values(parts: list[list[object]], want: float | None) -> None:
     assert of("deviation", "integer", *parts) == pytest.approx(want)
 
@@ -142,6 +285,9 @@ def test_decimals_are_exact_to_the_last_digit() -> None:
     assert of("sum", "decimal", [large], [Decimal("0.0001")], [negative]) == Decimal("0.0001")
     assert of("max", "decimal", [below], [large]) == large
     assert of("min", "decimal", [below], [large]) == below
+    assert of("last", "decimal", [large], [below]) == below
+    assert of("increase", "decimal", [below], [large]) == Decimal("0.0001")
+    assert of("distinct", "decimal", [below, large], [Decimal("1.10"), Decimal("1.1"), Decimal(1)]) == 4
 
 
 @pytest.mark.parametrize("parts", [[[Decimal("9e33"), Decimal("9e33")]], [[Decimal("9e33")], [Decimal("9e33")]]])
@@ -149,34 +295,129 @@ def test_a_decimal_sum_beyond_38_digits_is_null_and_no_crash(parts: list[list[ob
     assert of("sum", "decimal", *parts) is None
 
 
-def test_of_nothing_a_sum_is_zero_and_a_measure_is_null() -> None:
-    nothing: list[object] = [None, None]
-    got = {aggregate: of(aggregate, "integer", nothing, []) for aggregate in ("count", "sum", "mean", "min", "max", "deviation")}
-
-    assert got == {"count": 0, "sum": 0, "mean": None, "min": None, "max": None, "deviation": None}
-    assert of("share", "boolean", [None]) is None
+def test_of_nothing_sums_and_numbers_are_zero_and_all_else_is_null() -> None:
+    zero = {"count", "sum", "distinct"}
+    for aggregate, kind in TABLE:
+        if aggregate != "rate":
+            assert of(aggregate, kind, [None, None], [None]) == (0 if aggregate in zero else None), aggregate
 
 
 def test_a_share_is_of_those_that_say_yes_or_no() -> None:
     assert of("share", "boolean", [True, None, False], [True, True]) == 0.75
 
 
-def test_a_rate_is_events_a_second_of_the_windows_own_size() -> None:
-    made = measured("rate", "integer")
-    table = added(made, [None] * 30)
+def test_a_rate_is_events_a_second_of_the_windows_own_length() -> None:
+    made = measured("rate", "long")
+    table = whole(made, [added(made, framed(made, [(0, "a", None)] * 30))])
+    ends = [aggregates.results(table.with_columns(pl.lit(end, pl.Int64).alias(END)), made).item() for end in (10_000, 60_000, 1)]
 
-    assert [table.select(aggregates.results(made, size_ms)).item() for size_ms in (10_000, 60_000, 1)] == [3.0, 0.5, 30_000.0]
+    assert ends == [3.0, 0.5, 30_000.0]
 
 
 def test_kpis_of_one_column_share_what_they_need() -> None:
     made = planned(
-        "kpis = { a = { sum = 'it' }, b = { mean = 'it' }, c = { count = 'it' }, d = { share = 'ok' } }",
+        "windows = ['10ms']\n[topics.t.kpis]\na = { sum = 'it' }\nb = { mean = 'it' }\nc = { count = 'it' }\nd = { share = 'ok' }\n"
+        "e = { quantile = 'it' }\nf = { quantile = 'it', q = [0.1] }\ng = { histogram = 'it', edges = [1] }\n"
+        "h = { histogram = 'it', edges = [1, 2] }",
         schema({"it": "long", "ok": "boolean"}),
     )
+    columns = aggregates.add(frame(made, []).with_columns(pl.lit(0).alias(START)), made, [START]).columns
 
-    assert len(added_columns(made)) == len({"events", "sum of it", "n of it", "sum of ok", "n of ok"})
+    assert len(columns) == len([START, "events", "sum of it", "n of it", "sum of ok", "n of ok", "buckets", "one edge", "two edges"])
 
 
-def added_columns(made: TopicPlan) -> list[str]:
-    empty = pl.DataFrame(schema={f"of:{path}": dtype for path, dtype in made.columns})
-    return empty.select(aggregates.add(made)).columns
+def test_a_table_without_lists_has_events_and_times_of_sessions() -> None:
+    made = planned("windows = ['gap 10ms']\nkpis.n = { count = '*' }", schema({"ts": "long"}))
+    parts = [aggregates.add(frame(made, rows).with_columns(pl.lit(0).alias(START)), made, [START]) for rows in ([(7,), (3,)], [(9,)])]
+    table = aggregates.merge(pl.concat(parts), made, [START])
+
+    assert table.select("events", aggregates.FIRST_TIME, aggregates.LAST_TIME).rows() == [(3, 3, 9)]
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "want"),
+    [(3, 4, 0.75), (3, 0, None), (None, 4, None), (0, 4, 0.0), (LONG_MAX, 1, float(LONG_MAX))],
+)
+def test_a_ratio_is_of_the_results_of_two_kpis(above: int | None, below: int, want: float | None) -> None:
+    made = planned("kpis = { r = { ratio = ['a', 'b'] }, a = { max = 'a' }, b = { sum = 'b' } }", schema({"a": "long", "b": "long"}))
+    assert ratio_of(made, above, below) == want
+
+
+@pytest.mark.parametrize(("above", "below", "want"), [(1e308, 0.1, None), (1e-308, 1e308, 0.0), (-3.0, 2.0, -1.5), (5e-324, 5e-324, 1.0)])
+def test_a_ratio_beyond_a_double_is_null(above: float, below: float, want: float | None) -> None:
+    made = planned("kpis = { r = { ratio = ['a', 'b'] }, a = { max = 'a' }, b = { sum = 'b' } }", schema({"a": "double", "b": "double"}))
+    assert ratio_of(made, above, below) == want
+
+
+def test_a_ratio_may_be_of_a_decimal_and_of_a_number_of_values() -> None:
+    said = "kpis = { r = { ratio = ['a', 'b'] }, a = { sum = 'a' }, b = { distinct = 'b' } }"
+    assert ratio_of(planned(said, schema({"a": money(2), "b": "string"})), Decimal("1.50"), "12") == 1.5
+
+
+def ratio_of(made: TopicPlan, above: object, below: object) -> object:
+    table = aggregates.add(frame(made, [(0, above, below)]).with_columns(pl.lit(0).alias(START)), made, [START])
+    found = aggregates.results(table.with_columns(pl.lit(1).alias(END)), made)
+    assert found.columns == ["kpi:r", "kpi:a", "kpi:b"]
+    return found["kpi:r"].item()
+
+
+def test_first_and_last_are_by_time_then_partition_then_offset_and_not_by_arrival() -> None:
+    #  [0 ----------)[10 --------)     the later slice is folded first; of one time the smaller offset is the earlier
+    made = measured("first", "string")
+    events = [(12, "a", "d"), (3, "a", None), (5, "a", "b"), (5, "a", "c")]
+    parts = [added(made, framed(made, events)[at : at + 1]) for at in (0, 3, 1, 2)]
+
+    assert answers(made, whole(made, parts))["a"] == (4, ["b"])
+
+
+@pytest.mark.parametrize(
+    ("samples", "want"),
+    [([5], 0), ([3, 5, 9, 2, 4], 6 + 2 + 2), ([0, LONG_MAX, 0, LONG_MAX], None), ([-LONG_MAX - 1, LONG_MAX], None), ([-5, -3, -4], 2 - 4)],
+)
+def test_a_counter_that_begins_anew_goes_on_from_there(samples: list[int], want: int | None) -> None:
+    assert of("increase", "integer", samples) == want
+    assert of("increase", "integer", *[[sample] for sample in samples]) == want
+
+
+def test_an_increase_of_decimals_beyond_38_digits_is_null() -> None:
+    edge = Decimal((0, (9,) * 38, -4))
+
+    assert of("increase", "decimal", [Decimal(0)], [edge]) == edge
+    assert of("increase", "decimal", [edge.copy_negate()], [edge]) is None
+    assert of("increase", "decimal", [edge.copy_negate(), edge, edge.copy_negate(), edge]) is None, "where 128 bits came around, too"
+
+
+def test_samples_of_one_slice_may_come_between_each_other() -> None:
+    #  [ 1 . 3 . 5 )  and  [ . 2 . 4 . )  in one slice: 1 2 3 4 5, no restart
+    made = measured("increase", "long")
+    rows = framed(made, [(ms, "a", ms) for ms in range(1, 6)])
+    table = merged(made, [added(made, rows[::2]), added(made, rows[1::2])])
+
+    assert answers(made, aggregates.settle(table, made))["a"][1] == [4]
+    assert aggregates.settle(table, made)["runs:it"].list.len().to_list() == [1]
+
+
+def test_a_top_beyond_its_capacity_misses_no_count_by_more_than_its_share() -> None:
+    """12,000 values, 3,000 different: ten of them often, all in parts of every size."""
+    rnd = Random(5)
+    values = [f"often {number}" for number in range(10) for _ in range(200 + 10 * number)]
+    values += [f"seldom {number}" for number in rnd.choices(range(3_000), k=12_000 - len(values))]
+    rnd.shuffle(values)
+    made = planned("kpis.x = { top = 'it', k = 100 }", schema({"ts": "long", "it": "string"}))
+    true = Counter(values)
+    for size in (100, 1_500, len(values)):
+        parts = [values[at : at + size] for at in range(0, len(values), size)]
+        tables = [aggregates.add(frame(made, [(0, v) for v in part]).with_columns(pl.lit(0).alias(START)), made, [START]) for part in parts]
+        rnd.shuffle(tables)
+        while len(tables) > 1:
+            tables.insert(0, aggregates.merge(pl.concat([tables.pop(), tables.pop()]), made, [START]))
+        assert tables[0]["often:it"].list.len().item() <= MOST
+        found = aggregates.results(tables[0].with_columns(pl.lit(1).alias(END)), made).item().to_list()
+        for pair in found:
+            assert 0 <= true[pair["value"]] - pair["n"] <= len(values) / (MOST + 1)
+        assert [pair["value"] for pair in found[:10]] == [f"often {number}" for number in range(9, -1, -1)]
+
+
+def test_a_top_of_values_that_all_come_once_and_are_too_many_is_empty_and_not_null() -> None:
+    assert of("top", "string", [str(number) for number in range(MOST + 1)]) == []
+    assert len(of("top", "string", [str(number) for number in range(MOST)])) == 2  # type: ignore[arg-type] # a list
