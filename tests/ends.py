@@ -137,8 +137,8 @@ def _rows(plan: TopicPlan, window: Any, records: Iterable[Record]) -> Iterable[d
             value: dict[str, Any] = _read(parsed[1], record.value)
             assert {name: value[name] for name in key} == key
             row = {name: it for name, it in value.items() if name not in groups}
-            row["size_ms"] = window.size_ms
-            row["window_start"], row["window_end"] = (int(value[name].timestamp() * 1000) for name in ("window_start", "window_end"))
+            row["window"] = window.label
+            row["window_start"], row["window_end"] = (round(value[name].timestamp() * 1000) for name in ("window_start", "window_end"))
             row["group"] = {path: value[name] for name, path in groups.items()}
             yield row
 
