@@ -218,8 +218,12 @@ def _window(draw: st.DrawFn, kind: str, zone: str) -> Window:
 @st.composite
 def _kpis(draw: st.DrawFn, fields: Sequence[Column], habit: Habit) -> tuple[Kpi, ...]:
     """Up to eight KPIs, of which some are quantiles, and perhaps some by one another."""
-    allowed = [(c, a) for c in fields for a in AGGREGATES.get(c.kind, ()) if not habit.aggregates or a in habit.aggregates]
-    measured = st.sampled_from(allowed) if allowed else st.nothing()
+    of: dict[str, list[Column]] = {}
+    for column in fields:
+        for aggregate in AGGREGATES.get(column.kind, ()):
+            of.setdefault(aggregate, []).append(column)
+    allowed = sorted(of.keys() & (set(habit.aggregates) or of.keys()))
+    measured = st.sampled_from(allowed).flatmap(lambda a: st.tuples(st.sampled_from(of[a]), st.just(a))) if allowed else st.nothing()
     chosen = draw(st.lists(st.sampled_from(["n", "pace"]) | measured, min_size=1, max_size=8, unique=True))
     kpis: list[Kpi] = []
     numbers: list[str] = []
