@@ -111,7 +111,7 @@ def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged, shards: int)
             for row in recompute.fetched(database, "SELECT * FROM want"):
                 group = {path: row[grouped(plan)[path]] for path in group_set}
                 yield {
-                    "size_ms": window.size_ms,
+                    "window": window.label,
                     "window_start": row["start"],
                     "window_end": row["start"] + window.size_ms,
                     "group_by": ",".join(group_set),

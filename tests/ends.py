@@ -2,13 +2,16 @@
 
 import io
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import fastavro
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import run_main
 
 from flows.fields import Schema
@@ -32,35 +35,39 @@ class Poll:
 
 @dataclass
 class MemoryTopic(FixedPartitionedSource[Any, Any]):
-    """One topic, poll by poll; `readers` share its partitions. `readings` tell afterwards how far each came."""
+    """One topic, poll by poll; `readers` share its partitions. `readings` tell afterwards how far each came; a restart goes on with them.
+
+    `until`: before which poll it stops, to be started again.
+    """
 
     plan: TopicPlan
     polls: Sequence[Poll]
     schema_of: Callable[[int], Schema]
     readers: int = 1
-    readings: list[Reading] = field(default_factory=list)
+    until: int = 2**60
+    readings: dict[str, Reading] = field(default_factory=dict)
 
     def list_parts(self) -> list[str]:
         return [f"reader-{number:02}" for number in range(self.readers)]
 
-    def build_part(self, _step_id: str, for_part: str, _resume_state: object) -> "MemoryReader":
-        self.readings.append(Reading(self.plan.topic))
-        return MemoryReader(self, int(for_part.removeprefix("reader-")), self.readings[-1])
+    def build_part(self, _step_id: str, for_part: str, resume_state: int | None) -> "MemoryReader":
+        reading = self.readings.setdefault(for_part, Reading(self.plan.topic))
+        return MemoryReader(self, int(for_part.removeprefix("reader-")), reading, resume_state or 0)
 
     @property
     def positions(self) -> dict[int, Position]:
-        return {partition: position for reading in self.readings for partition, position in reading.positions.items()}
+        return {partition: position for reading in self.readings.values() for partition, position in reading.positions.items()}
 
 
-class MemoryReader(StatefulSourcePartition[Any, None]):
-    def __init__(self, topic: MemoryTopic, number: int, reading: Reading) -> None:
-        self.topic, self.number, self.reading = topic, number, reading
+class MemoryReader(StatefulSourcePartition[Any, int]):
+    def __init__(self, topic: MemoryTopic, number: int, reading: Reading, polled: int) -> None:
+        self.topic, self.number, self.reading, self.polled = topic, number, reading, polled
         self.steps = self.items()
 
     def items(self) -> Iterable[list[Any]]:
         plan = self.topic.plan
-        known = 0
-        for poll in self.topic.polls:
+        known = self.topic.polls[self.polled - 1].partitions if self.polled else 0
+        for poll in self.topic.polls[self.polled : self.topic.until]:
             for partition in range(known, poll.partitions):
                 if partition % self.topic.readers == self.number:
                     first = min((b.base_offset for p in self.topic.polls for b in p.batches if b.partition == partition), default=0)
@@ -70,13 +77,14 @@ class MemoryReader(StatefulSourcePartition[Any, None]):
             mine = [batch for batch in poll.batches if batch.partition in self.reading.positions]
             events, aside = self.reading.read(plan, poll.partitions, mine, self.topic.schema_of, poll.clock_ms)
             seen = {partition: asked_ms for partition, asked_ms in poll.seen.items() if partition in self.reading.positions}
+            self.polled += 1
             yield [events, ("0", aside), ("0", Barrier()), self.reading.tick(plan, poll.partitions, seen, poll.clock_ms)]
 
     def next_batch(self) -> list[Any]:
         return next(self.steps)  # type: ignore[call-overload, no-any-return]
 
-    def snapshot(self) -> None:
-        return None
+    def snapshot(self) -> int:
+        return self.polled
 
 
 class Kept(DynamicSink[Any]):
@@ -109,11 +117,30 @@ class Result:
         return [row for row in self.rows if row["final"]]
 
 
-def run(plan: TopicPlan, polls: Sequence[Poll], schema_of: Callable[[int], Schema], *, readers: int = 1, shards: int = 2) -> Result:
-    """The real flow from record batches to records, in this process."""
+def run(  # noqa: PLR0913 - a whole run
+    plan: TopicPlan,
+    polls: Sequence[Poll],
+    schema_of: Callable[[int], Schema],
+    *,
+    readers: int = 1,
+    shards: int = 2,
+    restarts: Sequence[int] = (),
+) -> Result:
+    """The real flow from record batches to records, in this process; ended and started again, from its snapshots, before some polls."""
     ready = replace(plan, outputs=tuple(Output(output_topic(plan.topic, w), 2 * i + 1, 2 * i + 2) for i, w in enumerate(plan.windows)))
     source, sink = MemoryTopic(ready, polls, schema_of, readers), Kept()
-    run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
+    if not restarts:
+        run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
+        return _result(ready, source, sink)
+    with tempfile.TemporaryDirectory() as directory:
+        init_db_dir(directory, 1)
+        for source.until in (*sorted(restarts), len(polls)):
+            config = RecoveryConfig(directory)  # type: ignore[no-untyped-call]
+            run_main(kpi_flow(source, sink, 2, shards), epoch_interval=timedelta(0), recovery_config=config)  # type: ignore[no-untyped-call]
+    return _result(ready, source, sink)
+
+
+def _result(ready: TopicPlan, source: MemoryTopic, sink: Kept) -> Result:
     set_aside = {topic: [_headers(record) for record in sink.records if record.topic == topic] for topic in (LATE, DEAD)}
     rows = [row for window in ready.windows for row in _rows(ready, window, sink.records)]
     return Result(rows, set_aside[LATE], set_aside[DEAD], source.positions)
@@ -137,8 +164,8 @@ def _rows(plan: TopicPlan, window: Any, records: Iterable[Record]) -> Iterable[d
             value: dict[str, Any] = _read(parsed[1], record.value)
             assert {name: value[name] for name in key} == key
             row = {name: it for name, it in value.items() if name not in groups}
-            row["size_ms"] = window.size_ms
-            row["window_start"], row["window_end"] = (int(value[name].timestamp() * 1000) for name in ("window_start", "window_end"))
+            row["window"] = window.label
+            row["window_start"], row["window_end"] = (round(value[name].timestamp() * 1000) for name in ("window_start", "window_end"))
             row["group"] = {path: value[name] for name, path in groups.items()}
             yield row
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import fastavro
 
 from tests.oracle import Kpi, Message
+from tests.oracle_windows import duration
 from tests.strategies import Run, Where
 
 TOPIC = "t.events"
@@ -98,7 +99,7 @@ def declaration(run: Run, topic: str = TOPIC) -> str:
     spec = run.spec
     lines = [
         f"[topics.{json.dumps(topic)}]",
-        f"windows = {json.dumps([duration(size_ms) for size_ms in spec.sizes_ms])}",
+        f"windows = {json.dumps([window.spelling for window in spec.windows])}",
         f"lateness = {json.dumps(duration(spec.lateness_ms))}",
         f"idle = {json.dumps(duration(spec.idle_ms))}",
         f"max_future = {json.dumps(duration(spec.max_future_ms))}",
@@ -109,17 +110,20 @@ def declaration(run: Run, topic: str = TOPIC) -> str:
         lines.append(f"time = {json.dumps(spec.time)}")
     if isinstance(spec.where, Where):
         lines.append(f"where = {json.dumps(spec.where.sql)}")
-    lines += ["", f"[topics.{json.dumps(topic)}.kpis]", *map(_declared, spec.kpis), ""]
+    lines += ["", f"[topics.{json.dumps(topic)}.kpis]", *dict.fromkeys(_declared(kpi, spec.kpis) for kpi in spec.kpis), ""]
     return "\n".join(lines)
 
 
-def _declared(kpi: Kpi) -> str:
-    return f"{kpi.name} = {{ {kpi.aggregate} = {json.dumps(kpi.field)} }}"
-
-
-def duration(length_ms: int) -> str:
-    """A length as kpi.toml spells it, in the largest unit that divides it: 10s, 5m, 1h."""
-    for unit, unit_ms in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if length_ms and length_ms % unit_ms == 0:
-            return f"{length_ms // unit_ms}{unit}"
-    return f"{length_ms}ms" if length_ms else "0s"
+def _declared(kpi: Kpi, kpis: Sequence[Kpi]) -> str:
+    """A KPI's line; the quantiles of a family have one together."""
+    of, more = json.dumps(kpi.field), ""
+    match kpi.aggregate:
+        case "ratio":
+            of = json.dumps(kpi.told.parts)
+        case "quantile":
+            more = f", q = {json.dumps([other.told.q for other in kpis if other.family == kpi.family])}"
+        case "top":
+            more = f", k = {kpi.told.k}"
+        case "histogram":
+            more = f", edges = {json.dumps(kpi.told.edges)}"
+    return f"{kpi.family or kpi.name} = {{ {kpi.aggregate} = {of}{more} }}"

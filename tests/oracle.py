@@ -7,13 +7,13 @@ The order inside a step: partitions join, messages are judged, ends are seen, id
 """
 
 import hashlib
-import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.oracle_aggregates import Number, Value, result
+from tests.oracle_aggregates import NOTHING, Expected, Measured, Told, measured, ratio, result
+from tests.oracle_windows import Window, closes_next, floor, sessions, slice_length, stretches
 
 NEVER = -(2**80)
 """The watermark of a partition not heard of yet: minus infinity, in ms."""
@@ -47,18 +47,20 @@ class Step:
 
 
 class Kpi(NamedTuple):
-    """One KPI: `field` is a dotted path, or "*" for count and rate."""
+    """One KPI: `field` is a dotted path, or "*" for count, rate and ratio. Quantiles of one `family` are declared together."""
 
     name: str
     aggregate: str
     field: str
+    told: Told = NOTHING
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What is asked of a topic. `time` None: the Kafka timestamp is the event time."""
 
-    sizes_ms: tuple[int, ...]
+    windows: tuple[Window, ...]
     kpis: tuple[Kpi, ...]
     time: str | None = "t"
     time_unit_ns: int = 1_000_000
@@ -72,8 +74,8 @@ class Spec:
 
     @property
     def slice_ms(self) -> int:
-        """Slice length g = gcd of all window sizes, in ms."""
-        return math.gcd(*self.sizes_ms)
+        """Slice length g, in ms."""
+        return slice_length(self.windows)
 
 
 class Fate(NamedTuple):
@@ -87,12 +89,13 @@ class Fate(NamedTuple):
 class Row:
     """KPIs of one group in one window. An open one is what a provisional row would show at the end of the run, but for the rest."""
 
-    size_ms: int
+    window: Window
     start_ms: int
+    end_ms: int
     group_set: tuple[str, ...]
     group: tuple[str | None, ...]
     events: int
-    kpis: Mapping[str, Number | None]
+    kpis: Mapping[str, Expected]
     slack: Mapping[str, float]  # by how much a float may miss, whatever its size (see oracle_aggregates.FLOOR)
     closed_by: str | None = None  # "data" or "idle"; None while open
     closed_step: int | None = None
@@ -103,12 +106,18 @@ class Row:
         return self.closed_step is not None
 
     @property
+    def place(self) -> "Place":
+        """Its window and group."""
+        return self.window.label, self.start_ms, self.end_ms, self.group_set, self.group
+
+    @property
     def rest(self) -> bool:
         """Whether it is of the groups over the limit."""
         return _is_rest(self.group)
 
 
-Place = tuple[int, int, tuple[str, ...], tuple[str | None, ...]]  # size, start, group set, group
+Groups = tuple[tuple[str, ...], tuple[str | None, ...]]  # group set, group
+Place = tuple[str, int, int, tuple[str, ...], tuple[str | None, ...]]  # window's label, start, end, group set, group
 
 
 @dataclass(slots=True)
@@ -119,6 +128,8 @@ class Outcome:
     watermarks: list[int | None] = field(default_factory=list)  # W after each step; None: minus infinity
     finals: list[Row] = field(default_factory=list)
     open: list[Row] = field(default_factory=list)
+    told: list[Row] = field(default_factory=list)  # of the open ones those that have a provisional row when the run is over
+    perhaps: list[Row] = field(default_factory=list)  # and those that may have one
     over: set[Place] = field(default_factory=set)  # windows and groups that ended in the rest: they may have had provisional rows
 
 
@@ -150,8 +161,10 @@ class _Partition:
 
 
 class _Folded(NamedTuple):
-    step: int
     time_ms: int
+    partition: int
+    offset: int
+    step: int
     event: Event
 
 
@@ -163,11 +176,6 @@ def look_up(event: Event, path: str) -> object:
             return None
         value = value[name]
     return value
-
-
-def floor(time_ms: int, length_ms: int) -> int:
-    """The start of the stretch that holds a time, below zero too: t / length, floored, * length."""
-    return time_ms // length_ms * length_ms
 
 
 def event_time(spec: Spec, message: Message) -> int | None:
@@ -219,7 +227,7 @@ def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
                 fate, time_ms = _judge(spec, message, step.clock_ms, partitions[index], closed_ms)
                 outcome.fates[index, message.offset] = fate
                 if fate.kind == "folded" and message.event is not None:
-                    folded.append(_Folded(number, time_ms, message.event))
+                    folded.append(_Folded(time_ms, message.partition, message.offset, number, message.event))
         for index, asked_ms in step.end_seen.items():
             if asked_ms - partitions[index].moved_ms >= spec.idle_ms:
                 partitions[index].idle = max(partitions[index].idle, asked_ms - spec.lateness_ms)
@@ -227,22 +235,67 @@ def expect(spec: Spec, steps: Sequence[Step]) -> Outcome:
         data_watermark = max(data_watermark, min(p.data for p in partitions.values()))
         history.append((floor(watermark, spec.slice_ms), floor(data_watermark, spec.slice_ms)))
         outcome.watermarks.append(None if watermark == NEVER else watermark)
-    windows = _windows(spec, folded)
-    outcome.over = _over(spec, windows)
-    for row in _rows(spec, _limited(windows, outcome.over), history):
-        (outcome.finals if row.final else outcome.open).append(row)
+    for window in spec.windows:
+        _tell(spec, window, folded, history, outcome)
     return outcome
 
 
-def _windows(spec: Spec, folded: Iterable[_Folded]) -> dict[Place, list[_Folded]]:
+def _tell(spec: Spec, window: Window, folded: Sequence[_Folded], history: Sequence[tuple[int, int]], outcome: Outcome) -> None:
+    """The rows of one window: final, open, and those that have provisional rows when the run is over."""
+    if window.kind == "session":
+        places = _sessions(spec, window, folded)
+    else:
+        places = _windows(spec, window, folded)
+        over = _over(spec, places)
+        outcome.over |= over
+        places = _limited(places, over)
+    next_ms = _next(window, history)
+    for row, members in _rows(spec, window, places, history):
+        (outcome.finals if row.final else outcome.open).append(row)
+        if row.final or row.rest or window.kind == "session":  # a session's end moves, so that it is told once, when it is over
+            continue
+        if not window.step_ms or any(one.step and next_ms[one.step - 1] == row.end_ms for one in members):
+            outcome.told.append(row)
+        elif next_ms[-1] == row.end_ms:  # it became the next one when all was there: whether it is told is a matter of time
+            outcome.perhaps.append(row)
+
+
+def _next(window: Window, history: Sequence[tuple[int, int]]) -> list[int]:
+    """The end of the window that closes next, after each step: of those that overlap only this one has provisional rows."""
+    return [closes_next(window, closed_ms) if window.step_ms and closed_ms > NEVER else NEVER for closed_ms, _ in history]
+
+
+def _windows(spec: Spec, window: Window, folded: Iterable[_Folded]) -> dict[Place, list[_Folded]]:
     """The events of every window and group, as if there were no limit."""
-    windows: dict[Place, list[_Folded]] = {}
+    places: dict[Place, list[_Folded]] = {}
     for one in folded:
-        for size_ms in spec.sizes_ms:
-            for group_set in spec.group_sets:
-                group = tuple(_text(look_up(one.event, path)) for path in group_set)
-                windows.setdefault((size_ms, floor(one.time_ms, size_ms), group_set, group), []).append(one)
-    return windows
+        held = stretches(window, one.time_ms, spec.slice_ms)
+        for groups in _groups(spec, one.event):
+            for start_ms, end_ms in held:
+                places.setdefault((window.label, start_ms, end_ms, *groups), []).append(one)
+    return places
+
+
+def _sessions(spec: Spec, window: Window, folded: Iterable[_Folded]) -> dict[Place, list[_Folded]]:
+    """The events of every session and group: the limit holds for each slice, and who is over it there is of the rest in that slice."""
+    length_ms = spec.slice_ms
+    slices: dict[Place, list[_Folded]] = {}
+    for one in folded:
+        start_ms = floor(one.time_ms, length_ms)
+        for groups in _groups(spec, one.event):
+            slices.setdefault((window.label, start_ms, start_ms + length_ms, *groups), []).append(one)
+    streams: dict[Groups, list[_Folded]] = {}
+    for (_, _, _, *groups), members in _limited(slices, _over(spec, slices)).items():
+        streams.setdefault(tuple(groups), []).extend(members)  # type: ignore[arg-type] # two of them
+    return {
+        (window.label, session[0].time_ms, session[-1].time_ms + window.size_ms, *groups): session
+        for groups, stream in streams.items()
+        for session in sessions(stream, lambda one: one.time_ms, window.size_ms)
+    }
+
+
+def _groups(spec: Spec, event: Event) -> list[Groups]:
+    return [(group_set, tuple(_text(look_up(event, path)) for path in group_set)) for group_set in spec.group_sets]
 
 
 def _is_rest(group: Sequence[str | None]) -> bool:
@@ -253,19 +306,18 @@ def _over(spec: Spec, windows: Iterable[Place]) -> set[Place]:
     """Those beyond the limit: in each window and shard, all but the first by crc32 (then by value, null before any text)."""
     shards: dict[tuple[object, ...], list[Place]] = {}
     for place in windows:
-        size_ms, start_ms, group_set, group = place
+        *stretch, group_set, group = place
         if group_set and not _is_rest(group):
-            shards.setdefault((size_ms, start_ms, group_set, _crc32(group) % spec.shards), []).append(place)
+            shards.setdefault((*stretch, group_set, _crc32(group) % spec.shards), []).append(place)
     kept = max(1, spec.max_groups // spec.shards)
-    return {place for places in shards.values() for place in sorted(places, key=lambda place: _order(place[3]))[kept:]}
+    return {place for places in shards.values() for place in sorted(places, key=lambda place: _order(place[-1]))[kept:]}
 
 
 def _limited(windows: Mapping[Place, list[_Folded]], over: set[Place]) -> dict[Place, list[_Folded]]:
     """Events of groups over the limit as one group more, which those join that have its name."""
     limited: dict[Place, list[_Folded]] = {}
     for place, members in windows.items():
-        size_ms, start_ms, group_set, group = place
-        to = (size_ms, start_ms, group_set, (OTHER,) * len(group)) if place in over else place
+        to = (*place[:-1], (OTHER,) * len(place[-1])) if place in over else place
         limited.setdefault(to, []).extend(members)
     return limited
 
@@ -279,21 +331,33 @@ def _order(group: Sequence[str | None]) -> tuple[object, ...]:
     return (_crc32(group), *((value is not None, (value or "").encode()) for value in group))
 
 
-def _rows(spec: Spec, windows: Mapping[Place, Sequence[_Folded]], history: Sequence[tuple[int, int]]) -> Iterable[Row]:
-    """Every row of every window: all its events at once, each window closed at the first step with end <= C."""
-    for (size_ms, start_ms, group_set, group), members in windows.items():
-        end_ms = start_ms + size_ms
+def _rows(
+    spec: Spec, window: Window, places: Mapping[Place, Sequence[_Folded]], history: Sequence[tuple[int, int]]
+) -> Iterable[tuple[Row, Sequence[_Folded]]]:
+    """Every row of every window, and its events: all at once, each window closed at the first step with end <= C."""
+    for (_, start_ms, end_ms, group_set, group), members in places.items():
         closed_step = next((n for n, (closed_ms, _) in enumerate(history) if end_ms <= closed_ms), None)
         closed_by = None
         if closed_step is not None:
             assert all(one.step <= closed_step for one in members), "an event was folded into a closed window"
             closed_by = "data" if end_ms <= history[closed_step][1] else "idle"
-        kpis: dict[str, Number | None] = {}
-        slack: dict[str, float] = {}
-        for kpi in spec.kpis:
-            values = [_value(look_up(one.event, kpi.field)) for one in members] if kpi.field != "*" else []
-            kpis[kpi.name], slack[kpi.name] = result(kpi.aggregate, values, len(members), size_ms)
-        yield Row(size_ms, start_ms, group_set, group, len(members), kpis, slack, closed_by, closed_step)
+        ordered = [one.event for one in sorted(members, key=lambda one: one[:3])]
+        kpis, slack = kpis_of(spec, ordered, end_ms - start_ms)
+        yield Row(window, start_ms, end_ms, group_set, group, len(members), kpis, slack, closed_by, closed_step), members
+
+
+def kpis_of(spec: Spec, events: Sequence[Event], length_ms: int) -> tuple[dict[str, Expected], dict[str, float]]:
+    """All KPIs of these events, in order of (event time, partition, offset), and the slack of each."""
+    found: dict[str, tuple[Expected, float]] = {}
+    for kpi in sorted(spec.kpis, key=lambda kpi: kpi.aggregate == "ratio"):  # which needs the others
+        if kpi.aggregate == "ratio":
+            above, below = kpi.told.parts
+            found[kpi.name] = ratio(found[above], found[below])
+            continue
+        values = [_value(look_up(event, kpi.field)) for event in events] if kpi.field != "*" else []
+        counted = len(events) if kpi.field == "*" else len(measured(values))
+        found[kpi.name] = result(kpi.aggregate, values, counted, length_ms, kpi.told)
+    return {name: value for name, (value, _) in found.items()}, {name: slack for name, (_, slack) in found.items()}
 
 
 def _text(value: object) -> str | None:
@@ -307,6 +371,6 @@ def _text(value: object) -> str | None:
     return head + "…" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _value(value: object) -> Value:
-    assert value is None or isinstance(value, Value), f"{value!r} cannot be measured"
+def _value(value: object) -> Measured:
+    assert value is None or isinstance(value, Measured), f"{value!r} cannot be measured"
     return value

@@ -5,19 +5,52 @@ A message is drawn as four small numbers, so that a failing run shrinks to a few
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from random import Random
 from typing import NamedTuple
 
 from hypothesis import strategies as st
 
 from tests.oracle import YEAR_10000_MS, Event, Kpi, Message, Spec, Step, floor, look_up
+from tests.oracle_aggregates import Told
+from tests.oracle_windows import DAY_MS, Window, tumbling
 from tests.shapes import GROUPS, Column, Time, columns, event_of, schema_of, times
 
 BROKEN = ("short", "magic", "schema", "malformed", "range")
 KINDS = ("good",) * 14 + ("disorder",) * 6 + ("late",) * 3 + ("brink", "ahead", "future", "impossible", "tombstone", *BROKEN)
 SIZES_S = ((10, 60, 300), (10,), (60, 300), (5, 15, 60), (4, 6), (7,), (7, 13), (9, 12, 30), (1,))
-NUMBER = ("sum", "mean", "min", "max", "deviation")
-AGGREGATES = {"integer": NUMBER, "float": NUMBER, "decimal": NUMBER, "boolean": ("share",)}
+HOPS_S = ((10, 5), (60, 20), (12, 4), (5, 1), (7, 3), (10, 4), (9, 6), (30, 20), (61, 60))  # size, hop: some divide, some do not
+GAPS_S = (1, 2, 3, 5, 10, 13, 60)
+STEPS_S = ((60, 10), (12, 4), (6, 1), (30, 15), (86_400, 3_600))  # of cumulate windows: size, step
+CALENDAR_STEPS = (("1d", 3_600), ("1d", 43_200), ("1d", 1_800), ("1w", 86_400), ("1mo", 86_400), ("1w", 21_600))
+UNITS = ("1d", "1w", "1mo", "1y")
+SWITCHES = (  # zones, and a while before their clocks or calendars do something
+    ("Europe/Berlin", "2026-03-28T21:30Z"),  # 23 hours
+    ("Europe/Berlin", "2026-10-24T21:30Z"),  # 25 hours
+    ("America/New_York", "2026-11-01T03:40Z"),
+    ("America/Sao_Paulo", "2017-10-15T02:40Z"),  # no midnight
+    ("America/Havana", "2026-11-01T03:30Z"),  # two of them
+    ("America/St_Johns", "2006-10-29T02:20Z"),  # back at one minute past midnight
+    ("Pacific/Apia", "2011-12-30T09:30Z"),  # a day is left out
+    ("Australia/Lord_Howe", "2026-04-04T12:50Z"),  # half an hour
+    ("Asia/Kolkata", "2028-02-28T18:10Z"),  # to the leap day, half past the hour
+    ("", "2027-12-31T23:40Z"),  # a year, a month and a day end; a week does not
+)
+NUMBER = ("count", "sum", "mean", "min", "max", "deviation", "first", "last", "quantile", "distinct", "histogram", "increase")
+SYMBOL = ("count", "first", "last", "counts", "distinct", "top")
+AGGREGATES = {
+    "integer": (*NUMBER, "top"),
+    "float": NUMBER,
+    "decimal": NUMBER,
+    "boolean": (*SYMBOL, "share"),
+    "enum": (*SYMBOL, "min", "max"),
+    "string": ("count", "min", "max", "first", "last", "distinct", "top"),
+}
+SKETCHES = ("quantile", "distinct", "top", "histogram", "counts")
+WHOLE = ("count", "rate", "distinct")  # of any column one number
+NUMBERS = ("integer", "float", "decimal")
+EDGES = ((0.0,), (-100.0, 0.0, 0.5, 10.0, 500.0), (1e-20, 1.0, 1e9, 1e20), (-1.5, 1.0))
+PERCENTILES = {0.0: "p0", 0.25: "p25", 0.5: "p50", 0.95: "p95", 0.99: "p99", 0.999: "p99_9", 1.0: "p100"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +122,29 @@ class Habit:
     lags_ms: tuple[int, ...] = (0, 0, 500, 600_000, -30_000)  # read clock minus the newest Kafka timestamp
     messages: tuple[int, ...] = (0, 5, 20, 40, 60)  # at least, and up to ten more
     promises: bool = True  # partitions join, and the run may end idle
+    windows: tuple[str, ...] = ("tumbling", "tumbling", "hopping", "session", "cumulate", "calendar")
+    aggregates: tuple[str, ...] = ()  # only these; none said: all
+    closes: bool = False  # everything, as the run ends idle
 
 
-ORDERLY = Habit(kinds=("good",), partitions=1, idle_ms=(10**9,), lags_ms=(0, 500), promises=False)
+GAPS_MS = (0, 0, 1, 500, 1000, 1000, 2000, 3217, 10_000, 45_000)
+SLOW_MS = (0, 1, 1000, 60_000, 899_999, 1_800_000, 3_600_000, 21_600_000, 86_400_000)  # for windows of hours and days
+ORDERLY = Habit(kinds=("good",), partitions=1, idle_ms=(10**9,), lags_ms=(0, 500), promises=False, windows=("tumbling",))
 
 
 @st.composite
 def runs(draw: st.DrawFn, habit: Habit = Habit()) -> Run:
     """A run with everything that can happen to a topic."""
     time, fields = draw(times()), draw(columns())
-    spec = draw(_specs(time, fields, habit))
+    zone, begin = draw(st.sampled_from(SWITCHES))
+    spec = draw(_specs(time, fields, habit, zone))
     partitions = draw(st.integers(1, habit.partitions))
     fewest = draw(st.sampled_from(habit.messages))
-    drafts = draw(st.lists(_drafts(partitions, habit), min_size=fewest, max_size=fewest + 10))
-    base_ms = draw(st.sampled_from([1_760_000_000_000, 1_760_000_003_217, 45_000]))
+    slow = spec.slice_ms >= 60_000 or draw(st.sampled_from([False, False, False, True]))
+    drafts = draw(st.lists(_drafts(partitions, habit, SLOW_MS if slow else GAPS_MS), min_size=fewest, max_size=fewest + 10))
+    switch_ms = int(datetime.fromisoformat(begin).timestamp() * 1000)
+    of_calendar = any(window.unit for window in spec.windows)
+    base_ms = switch_ms if of_calendar else draw(st.sampled_from([1_760_000_000_000, 1_760_000_003_217, 45_000]))
     messages = list(_messages(spec, time, fields, drafts, base_ms))
     return Run(
         schema=schema_of(time, fields),
@@ -114,7 +156,7 @@ def runs(draw: st.DrawFn, habit: Habit = Habit()) -> Run:
 
 
 def in_order() -> st.SearchStrategy[Run]:
-    """Runs without disorder, late or broken messages, of one partition: any fold agrees on them."""
+    """Runs without disorder, late or broken messages, of one partition: any fold agrees on them. Tumbling windows of seconds."""
     return runs(ORDERLY)
 
 
@@ -138,22 +180,95 @@ def rearranged(draw: st.DrawFn, run: Run) -> Run:
     return replace(run, steps=tuple(steps + rest), batch_lengths=tuple(lengths))
 
 
-def _drafts(partitions: int, habit: Habit) -> st.SearchStrategy[Draft]:
-    gaps = st.sampled_from([0, 0, 1, 500, 1000, 1000, 2000, 3217, 10_000, 45_000])
+def _drafts(partitions: int, habit: Habit, gaps_ms: Sequence[int]) -> st.SearchStrategy[Draft]:
+    gaps = st.sampled_from(gaps_ms)
     return st.builds(Draft, st.integers(0, partitions - 1), gaps, st.sampled_from(habit.kinds), st.integers(0, 2**16 - 1))
 
 
 @st.composite
-def _specs(draw: st.DrawFn, time: Time, fields: Sequence[Column], habit: Habit) -> Spec:
-    measured = [Kpi(f"{c.path}_{a}".replace(".", "_"), a, c.path) for c in fields for a in AGGREGATES.get(c.kind, ())]
-    choice = [Kpi("n", "count", "*"), Kpi("pace", "rate", "*"), *measured]
+def _windows(draw: st.DrawFn, habit: Habit, zone: str) -> tuple[Window, ...]:
+    """One to five windows of mixed kinds; tumbling ones alone also in sizes that often go together."""
+    if set(habit.windows) == {"tumbling"} or ("tumbling" in habit.windows and draw(st.integers(0, 4)) == 0):
+        sizes_s = draw(st.sampled_from(SIZES_S) | st.lists(st.integers(1, 90), min_size=1, max_size=3, unique=True).map(tuple))
+        return tumbling(*(1000 * size for size in sorted(sizes_s)))
+    kinds = draw(st.lists(st.sampled_from(habit.windows), min_size=1, max_size=5))
+    return tuple(dict.fromkeys(draw(_window(kind, zone)) for kind in kinds))
+
+
+@st.composite
+def _window(draw: st.DrawFn, kind: str, zone: str) -> Window:
+    match kind:
+        case "tumbling":
+            return Window("tumbling", 1000 * draw(st.sampled_from((1, 2, 5, 10, 13, 60, 300))))
+        case "hopping":
+            size_s, hop_s = draw(st.sampled_from(HOPS_S))
+            return Window("hopping", 1000 * size_s, 1000 * hop_s)
+        case "session":
+            return Window("session", 1000 * draw(st.sampled_from(GAPS_S)))
+        case "cumulate":
+            size_s, step_s = draw(st.sampled_from(STEPS_S))
+            return Window("cumulate", 1000 * size_s, 1000 * step_s)
+        case _ if draw(st.booleans()):
+            return Window("tumbling", unit=draw(st.sampled_from(UNITS if zone else UNITS[1:])), zone=zone)
+        case _:
+            unit, step_s = draw(st.sampled_from(CALENDAR_STEPS if zone else CALENDAR_STEPS[3:]))
+            return Window("cumulate", 0, 1000 * step_s, unit, zone)
+
+
+@st.composite
+def _kpis(draw: st.DrawFn, fields: Sequence[Column], habit: Habit) -> tuple[Kpi, ...]:
+    """Up to eight KPIs, of which some are quantiles, and perhaps some by one another."""
+    of: dict[str, list[Column]] = {}
+    for column in fields:
+        for aggregate in AGGREGATES.get(column.kind, ()):
+            of.setdefault(aggregate, []).append(column)
+    allowed = sorted(of.keys() & (set(habit.aggregates) or of.keys()))
+    measured = st.sampled_from(allowed).flatmap(lambda a: st.tuples(st.sampled_from(of[a]), st.just(a))) if allowed else st.nothing()
+    chosen = draw(st.lists(st.sampled_from(["n", "pace"]) | measured, min_size=1, max_size=8, unique=True))
+    kpis: list[Kpi] = []
+    numbers: list[str] = []
+    for one in chosen:
+        if isinstance(one, str):
+            kpis.append(Kpi(one, "count" if one == "n" else "rate", "*"))
+            numbers.append(one)
+            continue
+        column, aggregate = one
+        made = Kpi(f"{column.path}_{aggregate}".replace(".", "_"), aggregate, column.path)
+        told = draw(_told(aggregate))
+        if aggregate == "quantile":
+            kpis += [made._replace(name=f"{made.name}_{PERCENTILES[t.q]}", told=t, family=made.name) for t in told]
+            continue
+        kpis.append(made._replace(told=told[0]))
+        if aggregate in WHOLE or aggregate == "share" or (column.kind in NUMBERS and aggregate not in SKETCHES):
+            numbers.append(made.name)
+    if numbers and (not habit.aggregates or "ratio" in habit.aggregates):
+        pairs = draw(st.lists(st.tuples(st.sampled_from(numbers), st.sampled_from(numbers)), max_size=2))
+        kpis += [Kpi(f"per_{number}", "ratio", "*", Told(parts=pair)) for number, pair in enumerate(pairs)]
+    return tuple(draw(st.permutations(kpis)))
+
+
+@st.composite
+def _told(draw: st.DrawFn, aggregate: str) -> list[Told]:
+    """What else an aggregate is told; of a quantile for each of its family."""
+    match aggregate:
+        case "quantile":
+            return [Told(q=q) for q in draw(st.lists(st.sampled_from(sorted(PERCENTILES)), min_size=1, max_size=3, unique=True))]
+        case "top":
+            return [Told(k=draw(st.sampled_from([1, 2, 3, 10])))]
+        case "histogram":
+            return [Told(edges=draw(st.sampled_from(EDGES)))]
+        case _:
+            return [Told()]
+
+
+@st.composite
+def _specs(draw: st.DrawFn, time: Time, fields: Sequence[Column], habit: Habit, zone: str) -> Spec:
     paths = [c.path for c in fields]
     group_sets = [(), *((path,) for path in GROUPS if path in paths)]
     group_sets += [(a[0], b[0]) for a in group_sets[1:] for b in group_sets[1:] if a < b]
-    sizes_s = draw(st.sampled_from(SIZES_S) | st.lists(st.integers(1, 90), min_size=1, max_size=3, unique=True).map(tuple))
     return Spec(
-        sizes_ms=tuple(1000 * size for size in sorted(sizes_s)),
-        kpis=tuple(draw(st.lists(st.sampled_from(choice), min_size=1, max_size=8, unique=True))),
+        windows=draw(_windows(habit, zone)),
+        kpis=draw(_kpis(fields, habit)),
         time=time.path,
         time_unit_ns=time.unit_ns,
         lateness_ms=1000 * draw(st.sampled_from([0, 1, 2, 5, 10]) | st.integers(0, 30)),
@@ -215,6 +330,12 @@ def _raw(time: Time, time_ms: int, kind: str, rnd: Random) -> int | None:
     return min(2**63 - 1, time.raw(time_ms, rnd))
 
 
+def longest_ms(windows: Iterable[Window]) -> int:
+    """No window is longer than this."""
+    days = {"1d": 2, "1w": 8, "1mo": 32, "1y": 367}
+    return max(days[window.unit] * DAY_MS if window.unit else window.size_ms for window in windows)
+
+
 class Plan(NamedTuple):
     """How the topic is polled."""
 
@@ -233,6 +354,7 @@ def _plans(draw: st.DrawFn, spec: Spec, partitions: int, habit: Habit, polls: in
     pauses = st.sampled_from([0, 0, 0, 100, 1000, 5000, 20_000, 60_000])
     ends = st.sampled_from([0, 0, 15, 15]) | st.integers(0, 15)
     joins = habit.promises and draw(st.booleans())
+    idle_at_last = habit.closes or (habit.promises and draw(st.booleans()))
     return Plan(
         cuts=draw(st.lists(st.builds(Cut, takes, pauses, ends), min_size=polls, max_size=polls + 8)),
         lag_ms=draw(
@@ -241,7 +363,7 @@ def _plans(draw: st.DrawFn, spec: Spec, partitions: int, habit: Habit, polls: in
         first=draw(st.integers(1, partitions)) if joins else partitions,
         partitions=partitions,
         joins_at=draw(st.integers(1, 6)),
-        tail_ms=spec.idle_ms + spec.lateness_ms + max(spec.sizes_ms) if habit.promises and draw(st.booleans()) else None,
+        tail_ms=spec.idle_ms + spec.lateness_ms + longest_ms(spec.windows) if idle_at_last else None,
         ago_ms=draw(st.sampled_from([0, 0, 0, 1, 1000, 20_000])),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,18 @@ from flows.declaration import parse
 from flows.fields import Schema, SchemaError, read_schema
 from flows.plan import TopicPlan, plan
 from tests.batches import batch
-from tests.differences import compare
+from tests.differences import compare, place_of
 from tests.ends import Poll, Result, run
 from tests.framing import TOPIC, declaration, encode
-from tests.oracle import Outcome, Place, Step, expect
-from tests.strategies import Run, rearranged, runs
+from tests.oracle import Outcome, Step, expect
+from tests.strategies import SKETCHES, Habit, Run, rearranged, runs
 
-GENERATED = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+GENERATED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+SESSIONS = Habit(windows=("session", "session", "session", "tumbling"))
+CALENDARS = Habit(windows=("calendar", "calendar", "calendar", "session", "hopping"))
+SKETCHED = Habit(aggregates=SKETCHES, windows=("tumbling", "session", "hopping", "cumulate"))
 
 
 def lasting(drawn: Run) -> Run:
@@ -46,7 +51,7 @@ def polls_of(drawn: Run) -> list[Poll]:
     return polls
 
 
-def flow_of(drawn: Run, **shape: int) -> Result:
+def flow_of(drawn: Run, **shape: Any) -> Result:
     made, schema = planned(drawn)
 
     def schema_of(schema_id: int) -> Schema:
@@ -62,11 +67,6 @@ def rows_of_groups_that_stay(outcome: Outcome, result: Result) -> list[dict[str,
     return [row for row in result.rows if row["final"] or place_of(row) not in outcome.over]
 
 
-def place_of(row: Mapping[str, Any]) -> Place:
-    group_set = tuple(path for path in row["group_by"].split(",") if path)
-    return row["size_ms"], row["window_start"], group_set, tuple(row["group"][path] for path in group_set)
-
-
 def fates_of(result: Result) -> dict[tuple[int, int], str]:
     """What the records set aside say became of each message."""
     return {(int(h["kpi.partition"]), int(h["kpi.offset"])): h["kpi.reason"] for h in (*result.late, *result.dead)}
@@ -80,14 +80,13 @@ def books(outcome: Outcome) -> dict[int, Counter[str]]:
     return counted
 
 
-@pytest.mark.timeout(400)
-@GENERATED
-@given(runs().map(lasting), st.integers(1, 3))
-def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
-    outcome, result = expect(replace(drawn.spec, shards=shards), drawn.steps), flow_of(drawn, shards=shards)
+def hold(drawn: Run, shards: int, restarts: Sequence[int] = ()) -> None:
+    """The flow to the specification: rows, books, and what is set aside."""
+    outcome = expect(replace(drawn.spec, shards=shards), drawn.steps)
+    result = flow_of(drawn, shards=shards, restarts=restarts)
 
     assert compare(outcome.finals, result.finals) == []
-    assert compare([*outcome.finals, *(row for row in outcome.open if not row.rest)], rows_of_groups_that_stay(outcome, result)) == []
+    assert compare([*outcome.finals, *outcome.told], rows_of_groups_that_stay(outcome, result), outcome.perhaps) == []
     assert {p: Counter(at.fates) for p, at in result.positions.items() if at.fates} == books(outcome)
     aside = {
         at: fate.kind
@@ -95,6 +94,37 @@ def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> N
         if fate.kind not in ("tombstone", "filtered", "folded") and fate.cause != "closed"
     }
     assert fates_of(result) == aside
+
+
+@pytest.mark.timeout(400)
+@GENERATED
+@given(runs().map(lasting), st.integers(1, 3))
+def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
+    hold(drawn, shards)
+
+
+@settings(GENERATED, max_examples=200)
+@given(runs(SESSIONS).map(lasting), st.integers(1, 3))
+def test_of_sessions_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
+    hold(drawn, shards)
+
+
+@settings(GENERATED, max_examples=200)
+@given(runs(CALENDARS).map(lasting), st.integers(1, 3))
+def test_by_the_calendar_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
+    hold(drawn, shards)
+
+
+@settings(GENERATED, max_examples=150)
+@given(runs(SKETCHED).map(lasting), st.integers(1, 3))
+def test_of_sketches_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
+    hold(drawn, shards)
+
+
+@settings(GENERATED, max_examples=60)
+@given(runs().map(lasting), st.integers(1, 2), st.data())
+def test_a_flow_that_is_started_again_anywhere_says_the_same(drawn: Run, shards: int, data: st.DataObject) -> None:
+    hold(drawn, shards, data.draw(st.lists(st.integers(0, len(drawn.steps)), min_size=1, max_size=3, unique=True)))
 
 
 @settings(GENERATED, max_examples=100)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -12,22 +12,12 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import HealthCheck, given, settings
 
 from tests import oracle
-from tests.differences import agree
-from tests.oracle import Event, Spec, event_time, look_up
-from tests.oracle_aggregates import Value, result
+from tests.differences import agree, place_of
+from tests.oracle import Event, Place, Spec, event_time, kpis_of, look_up
 from tests.strategies import Run, in_order
 from tests.test_flow import flow_of, lasting
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Place(NamedTuple):
-    """A window of a group."""
-
-    size_ms: int
-    start_ms: int
-    group_set: tuple[str, ...]
-    group: tuple[str | None, ...]
 
 
 def stock(drawn: Run) -> dict[Place, list[Event]]:
@@ -44,32 +34,31 @@ def stock(drawn: Run) -> dict[Place, list[Event]]:
     flow = Dataflow("stock")
     events = op.input("events", flow, TestingSource(keyed, batch_size=7))
     clock: Any = win.EventClock(lambda item: EPOCH + timedelta(milliseconds=item[0]), timedelta(days=1))
-    said: dict[int, list[tuple[str, tuple[int, list[Event]]]]] = {}
-    for size_ms in spec.sizes_ms:
+    said: dict[str, list[tuple[str, tuple[int, list[Event]]]]] = {}
+    for window in spec.windows:
+        size_ms = window.size_ms
         windower = win.TumblingWindower(align_to=EPOCH, length=timedelta(milliseconds=size_ms))
         folded = win.fold_window(f"fold-{size_ms}", events, clock, windower, list, lambda kept, item: [*kept, item[1]], lambda a, b: a + b)
-        op.output(f"out-{size_ms}", folded.down, TestingSink(said.setdefault(size_ms, [])))
+        op.output(f"out-{size_ms}", folded.down, TestingSink(said.setdefault(window.label, [])))
     run_main(flow)  # type: ignore[no-untyped-call] # Bytewax' own
-    return {Place(size_ms, number * size_ms, *groups[key]): members for size_ms, rows in said.items() for key, (number, members) in rows}
+    return {
+        (window.label, number * window.size_ms, (number + 1) * window.size_ms, *groups[key]): members
+        for window in spec.windows
+        for key, (number, members) in said[window.label]
+    }
 
 
 def told(drawn: Run) -> Mapping[Place, Mapping[str, Any]]:
     """The last row of every window, as the flow tells it."""
-    rows = {}
-    for row in flow_of(lasting(drawn)).rows:
-        group_set = tuple(path for path in row["group_by"].split(",") if path)
-        rows[Place(row["size_ms"], row["window_start"], group_set, tuple(row["group"][path] for path in group_set))] = row
-    return rows
+    return {place_of(row): row for row in flow_of(lasting(drawn)).rows}
 
 
 def differences(spec: Spec, row: Mapping[str, Any], members: list[Event]) -> list[str]:
     wrong = [] if row["events"] == len(members) else [f"events: got {row['events']}, want {len(members)}"]
-    for kpi in spec.kpis:
-        values = [look_up(event, kpi.field) for event in members] if kpi.field != "*" else []
-        size_ms = row["window_end"] - row["window_start"]
-        want, slack = result(kpi.aggregate, [v for v in values if isinstance(v, Value)], len(members), size_ms)
-        if not agree(want, row[kpi.name], slack):
-            wrong.append(f"{kpi.name}: got {row[kpi.name]!r}, want {want!r}")
+    kpis, slack = kpis_of(spec, members, row["window_end"] - row["window_start"])
+    for name, want in kpis.items():
+        if not agree(want, row[name], slack[name]):
+            wrong.append(f"{name}: got {row[name]!r}, want {want!r}")
     return wrong
 
 
@@ -78,8 +67,8 @@ def differences(spec: Spec, row: Mapping[str, Any], members: list[Event]) -> lis
 def test_in_order_the_flow_says_what_stock_fold_window_says(drawn: Run) -> None:
     drawn = replace(drawn, spec=replace(drawn.spec, max_groups=10_000))  # fold_window has no limit
     # The group `__other__` is the rest of all groups: fold_window knows none, and only closed windows tell of it.
-    want = {place: events for place, events in stock(drawn).items() if "__other__" not in place.group}
-    got = {place: row for place, row in told(drawn).items() if "__other__" not in place.group}
+    want = {place: events for place, events in stock(drawn).items() if "__other__" not in place[-1]}
+    got = {place: row for place, row in told(drawn).items() if "__other__" not in place[-1]}
 
     assert got.keys() == want.keys()
     assert {place: wrong for place, members in want.items() if (wrong := differences(drawn.spec, got[place], members))} == {}

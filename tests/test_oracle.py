@@ -9,6 +9,7 @@ import pytest
 from tests.differences import agree, compare
 from tests.oracle import YEAR_10000_MS, Event, Fate, Kpi, Message, Outcome, Row, Spec, Step, expect
 from tests.oracle_aggregates import result
+from tests.oracle_windows import tumbling
 
 FOLDED, FILTERED, TIME, FUTURE = Fate("folded"), Fate("filtered"), Fate("time"), Fate("future")
 LATE, LATE_IDLE, LATE_JOINED, LATE_CLOSED = (Fate("late", cause) for cause in ("data", "idle", "joined", "closed"))
@@ -18,7 +19,7 @@ KPIS = (Kpi("n", "count", "*"), Kpi("total", "sum", "v"))
 def spec(
     sizes_ms: tuple[int, ...] = (10,), lateness_ms: int = 0, idle_ms: int = 100, where: Callable[[Event], bool | None] | None = None
 ) -> Spec:
-    return Spec(sizes_ms, KPIS, lateness_ms=lateness_ms, idle_ms=idle_ms, max_future_ms=50, where=where)
+    return Spec(tumbling(*sizes_ms), KPIS, lateness_ms=lateness_ms, idle_ms=idle_ms, max_future_ms=50, where=where)
 
 
 class Topic:
@@ -48,7 +49,7 @@ def fates(outcome: Outcome, partition: int = 0) -> list[Fate]:
 
 
 def windows(rows: Sequence[Row]) -> list[tuple[int, int, int, str | None, int | None]]:
-    return sorted(((r.size_ms, r.start_ms, r.events, r.closed_by, r.closed_step) for r in rows), key=lambda row: row[:2])
+    return sorted(((r.window.size_ms, r.start_ms, r.events, r.closed_by, r.closed_step) for r in rows), key=lambda row: row[:2])
 
 
 def test_an_event_on_the_edge_belongs_to_the_later_window() -> None:
@@ -118,16 +119,16 @@ def test_times_that_cannot_be_are_judged_before_the_future() -> None:
 
 @pytest.mark.parametrize(("unit_ns", "raw", "start_ms"), [(1000, 9_999, 0), (1000, 10_000, 10), (1, 9_999_999, 0), (1_000_000, 9, 0)])
 def test_finer_units_are_floored(unit_ns: int, raw: int, start_ms: int) -> None:
-    outcome = expect(Spec((10,), KPIS, time_unit_ns=unit_ns, lateness_ms=0), Topic().poll(1000, [at(raw)]).steps)
+    outcome = expect(Spec(tumbling(10), KPIS, time_unit_ns=unit_ns, lateness_ms=0), Topic().poll(1000, [at(raw)]).steps)
     assert [row.start_ms for row in outcome.open] == [start_ms]
 
 
 def test_a_microsecond_before_1970_is_impossible() -> None:
-    assert fates(expect(Spec((10,), KPIS, time_unit_ns=1000), Topic().poll(1000, [at(-1)]).steps)) == [TIME]
+    assert fates(expect(Spec(tumbling(10), KPIS, time_unit_ns=1000), Topic().poll(1000, [at(-1)]).steps)) == [TIME]
 
 
 def test_without_a_time_field_the_kafka_timestamp_is_the_event_time() -> None:
-    outcome = expect(Spec((10,), KPIS, time=None), Topic().poll(1000, [at(3, timestamp_ms=47)]).steps)
+    outcome = expect(Spec(tumbling(10), KPIS, time=None), Topic().poll(1000, [at(3, timestamp_ms=47)]).steps)
     assert [row.start_ms for row in outcome.open] == [40]
 
 
@@ -256,7 +257,7 @@ def test_the_topic_watermark_never_goes_back_so_a_joined_partition_may_find_its_
 
 
 def test_every_group_set_has_its_rows_and_null_is_a_group_of_its_own() -> None:
-    groups = Spec((10,), KPIS, lateness_ms=0, group_sets=((), ("c",), ("a.b", "c")))
+    groups = Spec(tumbling(10), KPIS, lateness_ms=0, group_sets=((), ("c",), ("a.b", "c")))
     messages = [at(1, c=None, a={"b": True}), at(2, c="", a={"b": True}), at(3, c="", a=None), at(3, c="None", a={"b": -7})]
     outcome = expect(groups, Topic().poll(1000, messages).steps)
     assert {(row.group_set, row.group): row.events for row in outcome.open} == {
@@ -308,15 +309,15 @@ def test_aggregates_come_out_as_worked_by_hand(aggregate: str, values: list[int 
 
 
 def test_differences_are_named_and_agreement_is_silent() -> None:
-    measured = Spec((10,), (*KPIS, Kpi("mean", "mean", "v")), lateness_ms=0, group_sets=(("c",),))
+    measured = Spec(tumbling(10), (*KPIS, Kpi("mean", "mean", "v")), lateness_ms=0, group_sets=(("c",),))
     outcome = expect(measured, Topic().poll(1000, [at(1, c="x"), at(2, c="x", v=4), at(25, c=None)]).steps)
-    good = {"size_ms": 10, "window_start": 0, "window_end": 10, "group_by": "c", "group": {"c": "x", "d": None}, "events": 2}
+    good = {"window": "10ms", "window_start": 0, "window_end": 10, "group_by": "c", "group": {"c": "x", "d": None}, "events": 2}
     good |= {"n": 2, "total": 5, "mean": 2.5 + 1e-10, "revision": 1, "final": True, "closed_by": "data"}
     provisional = {**good, "total": 1, "revision": 0, "final": False, "closed_by": None}
     assert compare(outcome.finals, [provisional, good]) == []
-    assert compare(outcome.finals, [{**good, "total": 6}]) == ["[0, 10) by (c) = ('x',): total: got 6, want 5 (slack 0.0e+00)"]
+    assert compare(outcome.finals, [{**good, "total": 6}]) == ["10ms [0, 10) by (c) = ('x',): total: got 6, want 5 (slack 0.0e+00)"]
     assert compare(outcome.finals, [{**good, "total": 5.0}])[0].endswith("total: got 5.0, want 5 (slack 0.0e+00)")
-    assert compare(outcome.finals, [{**good, "mean": 2.5 + 1e-8}])[0].startswith("[0, 10) by (c) = ('x',): mean: got 2.5")
+    assert compare(outcome.finals, [{**good, "mean": 2.5 + 1e-8}])[0].startswith("10ms [0, 10) by (c) = ('x',): mean: got 2.5")
     assert compare(outcome.finals, [{**good, "closed_by": "idle"}])[0].endswith("closed_by: got 'idle', want 'data'")
     assert compare(outcome.finals, [good, {**good, "revision": 2}])[0].endswith("got a row after its final one")
     assert compare(outcome.finals, [{**provisional, "revision": 1}, good])[0].endswith("got revision 1 after 1")

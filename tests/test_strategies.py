@@ -5,6 +5,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.framing import TOPIC, declaration, duration, encode
+from flows.declaration import AGGREGATES
+from tests.framing import TOPIC, declaration, encode
 from tests.oracle import Fate, Message, expect, look_up
+from tests.oracle_windows import Window, duration
 from tests.strategies import WHERES, Habit, Run, Where, in_order, rearranged, runs
 
 DRAWN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,15 +86,19 @@ def _holds(run: Run, message: Message, value: bytes | None) -> None:
 
 @DRAWN
 @given(runs())
-def test_every_message_has_exactly_one_fate_and_every_folded_one_is_in_every_size(run: Run) -> None:
+def test_every_message_has_exactly_one_fate_and_every_folded_one_is_in_every_window(run: Run) -> None:
     outcome = expect(run.spec, run.steps)
     assert sorted(outcome.fates) == [(m.partition, m.offset) for m in run.messages]
     folded = sum(fate.kind == "folded" for fate in outcome.fates.values())
-    events: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    events: Counter[tuple[Window, tuple[str, ...]]] = Counter()
     for row in outcome.finals + outcome.open:
-        events[row.size_ms, row.group_set] += row.events
-    assert set(events.values()) <= {folded}
-    assert len(events) == (len(run.spec.sizes_ms) * len(run.spec.group_sets) if folded else 0)
+        events[row.window, row.group_set] += row.events
+    assert len(events) == (len(run.spec.windows) * len(run.spec.group_sets) if folded else 0)
+    for (window, _), held in events.items():
+        if window.kind in ("tumbling", "session"):
+            assert held == folded
+        else:  # in some of the windows that overlap, and so more than once
+            assert held >= folded
 
 
 @DRAWN
@@ -115,14 +122,19 @@ def test_runs_in_order_have_no_late_message_and_promise_nothing(run: Run) -> Non
 @given(runs())
 def test_the_declaration_is_toml_that_says_what_the_run_means(run: Run) -> None:
     topic = tomllib.loads(declaration(run))["topics"][TOPIC]
-    assert topic["windows"] == [duration(size_ms) for size_ms in run.spec.sizes_ms]
-    assert topic["kpis"] == {kpi.name: {kpi.aggregate: kpi.field} for kpi in run.spec.kpis}
+    assert topic["windows"] == [window.spelling for window in run.spec.windows]
+    for kpi in run.spec.kpis:
+        said = topic["kpis"][kpi.family or kpi.name]
+        assert said[kpi.aggregate] == (list(kpi.told.parts) if kpi.aggregate == "ratio" else kpi.field)
+        assert kpi.told.q in said.get("q", [0.0])
+        assert (said.get("k", 0), said.get("edges", [])) == (kpi.told.k, list(kpi.told.edges))
     assert topic["by"] == [list(group_set) for group_set in run.spec.group_sets]
     assert ("time" in topic) == run.time_declared
 
 
 @pytest.mark.parametrize(
-    ("length_ms", "text"), [(0, "0s"), (7000, "7s"), (60_000, "1m"), (90_000, "90s"), (3_600_000, "1h"), (1500, "1500ms")]
+    ("length_ms", "text"),
+    [(0, "0s"), (7000, "7s"), (60_000, "1m"), (90_000, "90s"), (3_600_000, "1h"), (172_800_000, "2d"), (1500, "1500ms")],
 )
 def test_durations_are_spelled_in_the_largest_unit_that_divides_them(length_ms: int, text: str) -> None:
     assert duration(length_ms) == text
@@ -142,14 +154,15 @@ def test_a_condition_says_the_same_in_sql_and_in_python(where: Where) -> None:
     assert kept == [value for value in column if where({where.path: value})]
 
 
-BEHIND = Habit(lags_ms=(-30_000,))  # a clock behind the events: only so a partition that joins finds a slice closed
+PLAIN = Habit(windows=("tumbling",), aggregates=("sum",))
+BEHIND = replace(PLAIN, lags_ms=(-30_000,))  # a clock behind the events: only so a partition that joins finds a slice closed
 
 
 def test_everything_that_can_happen_to_a_message_or_a_window_is_drawn() -> None:
     seen: set[object] = set()
 
     @settings(max_examples=3000, deadline=None, derandomize=True, database=None, phases=[Phase.generate])  # 1 run in 200 has the rarest
-    @given(runs() | runs(BEHIND))
+    @given(runs(PLAIN) | runs(BEHIND))
     def look(run: Run) -> None:
         outcome = expect(run.spec, run.steps)
         seen.update(outcome.fates.values())
@@ -159,3 +172,19 @@ def test_everything_that_can_happen_to_a_message_or_a_window_is_drawn() -> None:
     kinds = ("tombstone", "short", "magic", "schema", "malformed", "range", "time", "future", "filtered", "folded")
     late = {Fate("late", cause) for cause in ("data", "idle", "joined", "closed")}
     assert seen == {Fate(kind) for kind in kinds} | late | {"data", "idle", None}
+
+
+def test_every_kind_of_window_and_every_aggregate_is_drawn() -> None:
+    windows: set[tuple[str, bool]] = set()
+    kpis: set[tuple[str, str]] = set()
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(runs(Habit(messages=(0,))))
+    def look(run: Run) -> None:
+        windows.update((window.kind, bool(window.unit)) for window in run.spec.windows)
+        kpis.update((kpi.aggregate, kpi.field) for kpi in run.spec.kpis)
+
+    look()
+    of_calendar = {("tumbling", True), ("cumulate", True)}
+    assert windows == {(kind, False) for kind in ("tumbling", "hopping", "cumulate", "session")} | of_calendar
+    assert {aggregate for aggregate, _ in kpis} == {*AGGREGATES}

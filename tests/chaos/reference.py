@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from infra.embedded import Cluster
 from tests.chaos.feeder import LATENESS_MS, SALE
 from tests.oracle import Fate, Kpi, Message, Outcome, Spec, Step, expect
+from tests.oracle_windows import tumbling
 
 SIZES = {"1s": 1_000, "5s": 5_000}
 KPIS = (
@@ -27,7 +28,7 @@ KPIS = (
     Kpi("takings", "sum", "price"),
     Kpi("dearest", "max", "price"),
 )
-SPEC = Spec(tuple(SIZES.values()), KPIS, "event_time", lateness_ms=LATENESS_MS, idle_ms=2**60, group_sets=((), ("shop",)))
+SPEC = Spec(tumbling(*SIZES.values()), KPIS, "event_time", lateness_ms=LATENESS_MS, idle_ms=2**60, group_sets=((), ("shop",)))
 FAR_MS = 2**62  # the clock of the reference: it decides nothing
 
 

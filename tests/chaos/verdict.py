@@ -85,7 +85,8 @@ def judge(flow: Flow, want: Expected) -> Verdict:
 def _rows(verdict: Verdict, cluster: Cluster, topic: str, label: str, finals: Iterable[Row]) -> None:
     """Final rows as multiset, and the last row of each key."""
     size_ms = SIZES[label]
-    want = {Where(size_ms, row.start_ms, ",".join(row.group_set), *(row.group or (None,))): row for row in finals if row.size_ms == size_ms}
+    of_size = [row for row in finals if row.window.label == label]
+    want = {Where(size_ms, row.start_ms, ",".join(row.group_set), *(row.group or (None,))): row for row in of_size}
     got: dict[Where, list[dict[str, Any]]] = {}
     for _, row in decoded_rows(cluster, f"kpi.{topic}.{label}"):
         got.setdefault(Where(size_ms, _ms(row["window_start"]), row["group_by"], row["shop"]), []).append(row)

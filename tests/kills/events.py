@@ -20,13 +20,15 @@ from flows.wire import RawBatch
 from tests import oracle
 from tests.batches import batch, confluent
 from tests.core import MILLIS
+from tests.differences import place_of
 from tests.oracle import Event, Kpi, Message, Outcome, Spec, Step
+from tests.oracle_windows import tumbling
 
 TOPIC, PARTITIONS, STEP_MS = "kills.orders", 5, 40
 SCHEMA_ID = 7
 SHOPS = ("a", "b", "c", "d", "e", None)
 SPEC = Spec(
-    sizes_ms=(1_000, 5_000),
+    windows=tumbling(1_000, 5_000),
     kpis=(Kpi("n", "count", "*"), Kpi("sum", "sum", "amount"), Kpi("low", "min", "amount"), Kpi("mean", "mean", "amount")),
     time="event_time",
     lateness_ms=1_000,
@@ -141,11 +143,10 @@ def books(outcome: Outcome) -> dict[int, dict[str, int]]:
 
 def differences(outcome: Outcome, finals: Sequence[dict[str, Any]], aside: Iterable[tuple[str, str, str]]) -> dict[str, int]:
     """How many rows are doubled, lost and wrong, KPIs and what was set aside together."""
-    got: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    got: dict[oracle.Place, list[dict[str, Any]]] = {}
     for row in finals:
-        key = (row["size_ms"], row["window_start"], row["group_by"], tuple(row["group"].values()) if row["group_by"] else ())
-        got.setdefault(key, []).append(row)
-    want = {(row.size_ms, row.start_ms, ",".join(row.group_set), row.group): row for row in outcome.finals}
+        got.setdefault(place_of(row), []).append(row)
+    want = {row.place: row for row in outcome.finals}
     wrong = sum(
         1
         for key, row in want.items()
