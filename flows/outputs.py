@@ -112,7 +112,10 @@ class Planner:
 
 
 def _say(before: TopicPlan | None, made: TopicPlan) -> None:
-    """One line where a new version changes what event time is: people should declare it."""
+    """One line where a new version changes what event time is: people should declare it; and one for each annotation of no use."""
+    for fault in made.faults:
+        if before is None or fault not in before.faults:
+            LOG.warning('%s: the schema\'s annotation "kpi" is left out: %s', made.topic, fault)
     if before is not None and before.version and before.time != made.time:
         now = made.time or "Kafka's timestamp"
         LOG.warning("%s: event time is %s from now on, and was %s: declare `time`", made.topic, now, before.time or "Kafka's timestamp")

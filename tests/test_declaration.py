@@ -94,6 +94,12 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [] }", "topics.t.kpis.x.q", "[]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [50] }", "topics.t.kpis.x.q", "[50]", "different numbers from 0 to 1"),
+        (
+            f"[topics.t.kpis]\nx = {{ quantile = 'a', q = {[n / 100 for n in range(21)]} }}",
+            "topics.t.kpis.x.q",
+            "[0.0, ",
+            "at most 20 different",
+        ),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [nan] }", "topics.t.kpis.x.q", "[nan]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [true] }", "topics.t.kpis.x.q", "[True]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [0.5, 0.50] }", "topics.t.kpis.x.q", "[0.5, 0.5]", "different numbers from 0 to 1"),

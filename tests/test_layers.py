@@ -17,7 +17,7 @@ LAYERS = (
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
     {"said", "declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
-    {"expressions"},  # what may be computed from one event
+    {"expressions", "versions"},  # what may be computed from one event
     {"plan"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
     {"assembly", "kinds", "hopping"},  # windows of other kinds
@@ -38,6 +38,7 @@ FLOWS_MAY_IMPORT = {
     "polars": {
         "fields",
         "expressions",
+        "versions",
         "plan",
         "wire",
         "batches",
