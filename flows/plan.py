@@ -3,7 +3,6 @@
 A plan travels with the data it is for, so every later step is a function of its input alone.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -65,6 +64,7 @@ class Output:
 class TopicPlan:
     """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`.
 
+    `generation`: how many times what is declared had changed when it was made, since the state began; a later one goes before an earlier.
     `group_expressions`: name -> SQL of those groups that are no leaf.
     """
 
@@ -83,6 +83,7 @@ class TopicPlan:
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
     group_expressions: tuple[tuple[str, str], ...] = ()
+    generation: int = 0
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
     faults: tuple[str, ...] = field(default=(), compare=False)  # annotations of fields that cannot be used, and why
@@ -156,11 +157,6 @@ def of_plain(stored: Mapping[str, Any]) -> TopicPlan:
     """The plan of `plain`, good for folding and encoding."""
     parts = {"kpis": Kpi, "windows": Window, "outputs": Output}
     return TopicPlan(**{**stored, **{name: tuple(part(**each) for each in stored[name]) for name, part in parts.items()}})
-
-
-def fingerprint(declaration: Declaration) -> str:
-    """Sixteen hex digits of what file and environment declare (never of what was discovered)."""
-    return hashlib.sha256(declaration.canonical().encode()).hexdigest()[:16]
 
 
 def _planned(said: Topic, topic: str) -> TopicPlan:

@@ -16,7 +16,18 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
-    {"said", "declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
+    {
+        "said",
+        "declaration",
+        "spelling",
+        "evolution",
+        "fields",
+        "connection",
+        "registry",
+        "topics",
+        "recovery",
+        "demo",
+    },  # the outside world, one idea each
     {"expressions", "versions"},  # what may be computed from one event
     {"plan"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
