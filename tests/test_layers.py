@@ -29,7 +29,7 @@ LAYERS = (
         "demo",
     },  # the outside world, one idea each
     {"expressions", "versions"},  # what may be computed from one event
-    {"plan"},
+    {"plan", "explain"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
     {"assembly", "kinds", "hopping"},  # windows of other kinds
     {"fold", "rest"},
@@ -41,6 +41,7 @@ LAYERS = (
     {"kpi", "simulate"},
     {"reset"},
     {"supervise"},  # the flow from outside
+    {"inquiry"},  # what people ask about it
 )
 
 # Who may import what. Everything else in flows and serve must do without.
