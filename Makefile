@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo up down ps logs doctor clean-data flow dashboard reset verify repair replay-dead test test-cluster check fix bench chaos load lock clean
+.PHONY: help setup demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test test-cluster check fix bench chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ flow: $(stamp) ## the KPI flow as in production: exactly-once, restarted after a
 
 dashboard: $(stamp) ## the live charts, with /healthz, /metrics and /export.csv, until Ctrl-C (DASHBOARD_PORT=5006, DASHBOARD_SESSIONS=100)
 	@exec $(bin)/python -m serve
+
+explain: $(stamp) ## what is computed of a topic and why, as TOML for kpi.toml; of every topic without one (TOPIC=shop.orders)
+	@$(bin)/python -m flows.inquiry explain $(if $(TOPIC),"$(TOPIC)")
+
+plan: $(stamp) ## what a changed kpi.toml changes before it runs: topics, schemas, KPIs, and whether the state is kept
+	@$(bin)/python -m flows.inquiry plan
 
 reset: $(stamp) ## make the flow begin anew: says what that means, and asks (YES=1)
 	@YES=$(YES) exec $(bin)/python -m flows.supervise --reset

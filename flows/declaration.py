@@ -3,7 +3,6 @@
 pydantic checks the shape; every refusal is one line: where, what was got, what is wanted.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -141,6 +140,9 @@ class TopicSaid(Strict):
     kpis: dict[str, KpiSaid] = Field(default_factory=dict)
 
 
+OVER = ("windows", "lateness", "idle", "update", "max_future", "groups", "start")  # what a topic's table may say instead of the defaults
+
+
 class File(Strict):
     """The whole of kpi.toml."""
 
@@ -176,20 +178,18 @@ class Declaration:
         """The `[defaults]` table."""
         return self.file.defaults
 
-    def canonical(self) -> str:
-        """The same text for the same meaning. The order of topics counts, as the first pattern that matches is taken."""
-        topics = [(name, said.model_dump(exclude_unset=True)) for name, said in self.file.topics.items()]
-        return json.dumps([self.defaults.model_dump(), topics], sort_keys=True)
+    def table_of(self, topic: str) -> str | None:
+        """The name of the table that speaks for a topic: its own, else the first /pattern/ that matches it."""
+        tables = self.file.topics
+        patterns = (name for name in tables if len(name) > 1 and name[0] == name[-1] == "/")
+        return topic if topic in tables else next((name for name in patterns if re.fullmatch(name[1:-1], topic)), None)
 
     def of(self, topic: str) -> Topic:
-        """What holds for `topic`: the table of its name, else the first table whose /pattern/ matches it, over the defaults."""
-        tables = self.file.topics
-        patterns = ((name[1:-1], said) for name, said in tables.items() if len(name) > 1 and name[0] == name[-1] == "/")
-        said = tables.get(topic) or next((said for pattern, said in patterns if re.fullmatch(pattern, topic)), TopicSaid())
-        names = ("lateness", "idle", "update", "max_future", "groups", "start")
-        given = {name: getattr(said if name in said.model_fields_set else self.defaults, name) for name in names}
-        windows = said.windows or self.defaults.windows
-        return Topic(windows=windows, time=said.time, by=said.by, where=said.where, kpis=said.kpis, **given)
+        """What holds for `topic`: what its table says, over the defaults."""
+        table = self.table_of(topic)
+        said = TopicSaid() if table is None else self.file.topics[table]
+        given = {name: getattr(said if name in said.model_fields_set else self.defaults, name) for name in OVER}
+        return Topic(time=said.time, by=said.by, where=said.where, kpis=said.kpis, **given)
 
 
 def read_declaration(environ: Mapping[str, str]) -> Declaration:

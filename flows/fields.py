@@ -38,6 +38,7 @@ class Leaf:
     symbols: tuple[str, ...] = ()  # of an enum
     doc: str = ""
     unit: str = ""  # the field's own property "unit"
+    kpi: str = ""  # the field's own property "kpi", as JSON (see said.annotated)
     aliases: tuple[str, ...] = ()  # paths under which an older schema may have written it
 
 
@@ -227,7 +228,8 @@ class _Reader:
                 case base:
                     other = tuple(".".join(alias) for alias in paths if alias != here)
                     leaf = _leaf(".".join(here), base, plain)
-                    yield replace(leaf, doc=str(field.get("doc", "")), unit=str(field.get("unit", "")), aliases=other)
+                    kpi = json.dumps(field["kpi"]) if "kpi" in field else ""
+                    yield replace(leaf, doc=str(field.get("doc", "")), unit=str(field.get("unit", "")), kpi=kpi, aliases=other)
         self.open.pop()
 
 

@@ -25,11 +25,11 @@ from flows.errors import ConfigError
 from flows.exposition import expose, port_of
 from flows.outage import Hushed, Outage, watch
 from flows.outputs import Planner
-from flows.plan import fingerprint
 from flows.registry import Registry
 from flows.services import Services
 from flows.sink import KafkaSink
 from flows.source import KafkaSource
+from flows.spelling import canonical
 from flows.stop import AWAY, Stop, leave
 from flows.topology import kpi_flow
 
@@ -93,7 +93,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
         Services(where.kafka_python(), admin, registry, planner, want.chosen, outage=outage),
         SINK_PARTS,
         durable=directory is not None,
-        fingerprint=fingerprint(declaration),
+        declared=canonical(declaration),
         stopping=stopping,
         ticks=_given(environ).snapshot_interval == 0,
     )

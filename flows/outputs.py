@@ -5,7 +5,7 @@ Here alone the flow waits for registry and cluster: a plan that has left this mo
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -33,6 +33,11 @@ class Planner:
         self._lock = threading.Lock()
         self._plans: dict[str, TopicPlan] = {}
         self._met: dict[str, frozenset[int]] = {}
+        self._generation = 0
+
+    def begin(self, generation: int) -> None:
+        """Plans are of this generation: what is declared has changed so many times. Call it before the first plan is made."""
+        self._generation = generation
 
     def ensure_own_topics(self) -> None:
         """The topics of late records, dead letters and the sink's markers. Raises topics.Unreachable."""
@@ -64,55 +69,67 @@ class Planner:
             return made
         with self._lock:
             made = self._plans.get(topic)
-            ids = set(made.version) if made else self._latest(topic)
-            ids |= {id_ for id_ in self._met.get(topic, ()) if self._usable(id_) is not None}
+            ids = set(made.version) if made else latest(self._registry, topic)
+            ids |= {id_ for id_ in self._met.get(topic, ()) if usable(self._registry, id_) is not None}
             if new is not None:
                 ids.add(new)
             if made is None or ids != set(made.version):
-                self._plans[topic] = self._ready(self._planned(topic, ids))
+                self._plans[topic] = self._ready(draft(self._declaration, self._registry, topic, ids)[0])
                 _say(made, self._plans[topic])
             self._met.pop(topic, None)
             return self._plans[topic]
 
-    def _planned(self, topic: str, ids: AbstractSet[int]) -> TopicPlan:
-        """A plan from these versions; where they lack a declared field, or have it in a type of no use, from all of its subject's."""
-        schemas = [self._registry.schema(schema_id) for schema_id in ids]
-        try:
-            return plan(self._declaration, topic, schemas)
-        except ConfigError:
-            older = [schema for id_ in self._registry.versions(f"{topic}-value") - ids if (schema := self._usable(id_)) is not None]
-            if not older:
-                raise
-            return plan(self._declaration, topic, [*schemas, *older])
-
-    def _usable(self, schema_id: int) -> Schema | None:
-        try:
-            return self._registry.schema(schema_id)
-        except SchemaError:
-            return None
-
-    def _latest(self, topic: str) -> set[int]:
-        """The id of the newest version of the topic's subject, if there is one that can be used."""
-        latest = self._registry.latest(f"{topic}-value")
-        if latest is None:
-            return set()
-        return set() if self._usable(latest[0]) is None else {latest[0]}
-
     def _ready(self, made: TopicPlan) -> TopicPlan:
+        made = replace(made, generation=self._generation)
         if not made.version:
             return made
         settings = {"cleanup.policy": "compact,delete", "retention.ms": str(self._declaration.defaults.retention)}
         outputs = []
-        for window in made.windows:
-            name = output_topic(made.topic, window)
+        for name, key, value in output_schemas(made):
             topics.ensure(self._admin, {name: (PARTITIONS, settings)})
-            key, value = schemas(made, window)
             outputs.append(Output(name, self._registry.register(f"{name}-key", key), self._registry.register(f"{name}-value", value)))
         return replace(made, outputs=tuple(outputs))
 
 
+def draft(declaration: Declaration, registry: Registry, topic: str, ids: AbstractSet[int]) -> tuple[TopicPlan, list[Schema]]:
+    """A plan from these versions, and their schemas; where they lack a declared field, or have it in a type of no use, from all of its
+    subject's. Raises registry.Away, ConfigError, SchemaError.
+    """
+    met = [registry.schema(schema_id) for schema_id in ids]
+    try:
+        return plan(declaration, topic, met), met
+    except ConfigError:
+        older = [schema for id_ in registry.versions(f"{topic}-value") - ids if (schema := usable(registry, id_)) is not None]
+        if not older:
+            raise
+        return plan(declaration, topic, [*met, *older]), [*met, *older]
+
+
+def latest(registry: Registry, topic: str) -> set[int]:
+    """The id of the newest version of a topic's subject, if there is one that can be used."""
+    newest = registry.latest(f"{topic}-value")
+    return set() if newest is None or usable(registry, newest[0]) is None else {newest[0]}
+
+
+def usable(registry: Registry, schema_id: int) -> Schema | None:
+    """The schema of an id, if messages can be read with it."""
+    try:
+        return registry.schema(schema_id)
+    except SchemaError:
+        return None
+
+
+def output_schemas(made: TopicPlan) -> Iterator[tuple[str, str, str]]:
+    """The KPI topics of a plan, one for each of its windows, and the schemas of their keys and values."""
+    for window in made.windows:
+        yield output_topic(made.topic, window), *schemas(made, window)
+
+
 def _say(before: TopicPlan | None, made: TopicPlan) -> None:
-    """One line where a new version changes what event time is: people should declare it."""
+    """One line where a new version changes what event time is: people should declare it; and one for each annotation of no use."""
+    for fault in made.faults:
+        if before is None or fault not in before.faults:
+            LOG.warning('%s: the schema\'s annotation "kpi" is left out: %s', made.topic, fault)
     if before is not None and before.version and before.time != made.time:
         now = made.time or "Kafka's timestamp"
         LOG.warning("%s: event time is %s from now on, and was %s: declare `time`", made.topic, now, before.time or "Kafka's timestamp")

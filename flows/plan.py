@@ -3,7 +3,6 @@
 A plan travels with the data it is for, so every later step is a function of its input alone.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,15 +12,21 @@ import polars as pl
 from flows.declaration import Declaration, Topic
 from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
-from flows.fields import Leaf, Schema, promotes
-from flows.said import AGGREGATES, NUMBERS, KpiSaid, grouped
+from flows.fields import Leaf, Schema
+from flows.said import AGGREGATES, NUMBERS, KpiSaid, annotated, grouped
+from flows.versions import former, leaves_of, names_of
 from flows.windows import Window, slice_ms
 
 MILLI_NS = 1_000_000
-MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
 ORDERED = ("first", "last", "increase")
 UNITLESS = ("count", "share", "counts", "distinct", "top", "histogram", "rate")  # whose numbers are not of the field's unit
 SCALARS = ("count", "rate", "sum", "mean", "min", "max", "deviation", "first", "last", "share", "distinct", "increase")  # for a ratio
+DERIVED = {
+    "integer": ("mean", "min", "max"),
+    "float": ("mean", "min", "max"),
+    "decimal": ("sum", "mean", "min", "max"),
+    "boolean": ("share",),
+}
 TIME_NAMES = ("event_time", "timestamp", "ts", "occurred_at", "created_at")
 
 
@@ -59,6 +64,7 @@ class Output:
 class TopicPlan:
     """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`.
 
+    `generation`: how many times what is declared had changed when it was made, since the state began; a later one goes before an earlier.
     `group_expressions`: name -> SQL of those groups that are no leaf.
     """
 
@@ -77,8 +83,10 @@ class TopicPlan:
     columns: tuple[tuple[str, pl.DataType], ...] = ()
     version: tuple[int, ...] = ()  # the schema ids it was made from
     group_expressions: tuple[tuple[str, str], ...] = ()
+    generation: int = 0
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
+    faults: tuple[str, ...] = field(default=(), compare=False)  # annotations of fields that cannot be used, and why
 
     @property
     def slice_ms(self) -> int:
@@ -116,18 +124,18 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
         return _planned(said, topic)
     at = f"topics.{topic}"
     schemas = sorted(schemas, key=lambda schema: schema.id)
-    names = _names(schemas)
-    leaves = _leaves(schemas, names)
+    names = names_of(schemas)
+    leaves = leaves_of(schemas, names)
     frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
     time = _time(said, leaves, at, lambda path: all(any(name in schema.leaves for name in names[path]) for schema in schemas))
     grouping = _grouping(said, frame, at)
     if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
         raise ConfigError(f"{at}.where: got {said.where!r}, want a condition (true or false)")
-    kpis = (
-        _declared(said, leaves, frame, at)
-        if said.kpis
-        else _derived({path: leaf for path, leaf in leaves.items() if not _former(path, schemas, names)}, time)
-    )
+    faults: list[str] = []
+    if said.kpis:
+        kpis = _declared(said, leaves, frame, at)
+    else:
+        kpis, faults = _derived({path: leaf for path, leaf in leaves.items() if not former(path, schemas, names)}, frame, time)
     needed = {time} - {None}
     for text in (*grouping.values(), said.where, *(kpi.of for kpi in kpis)):
         if text is not None and text != "*":
@@ -136,7 +144,8 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     version = tuple(schema.id for schema in schemas)
     aliases = tuple((path, names[path][1:]) for path, _ in columns if len(names[path]) > 1)
     made = replace(_planned(said, topic), time=time, where=said.where, kpis=kpis, columns=columns, version=version, aliases=aliases)
-    return replace(made, group_expressions=tuple((name, of) for name, of in grouping.items() if name != of))
+    sql = tuple((name, of) for name, of in grouping.items() if name != of)
+    return replace(made, group_expressions=sql, faults=tuple(faults))
 
 
 def plain(made: TopicPlan) -> dict[str, Any]:
@@ -148,51 +157,6 @@ def of_plain(stored: Mapping[str, Any]) -> TopicPlan:
     """The plan of `plain`, good for folding and encoding."""
     parts = {"kpis": Kpi, "windows": Window, "outputs": Output}
     return TopicPlan(**{**stored, **{name: tuple(part(**each) for each in stored[name]) for name, part in parts.items()}})
-
-
-def fingerprint(declaration: Declaration) -> str:
-    """Sixteen hex digits of what file and environment declare (never of what was discovered)."""
-    return hashlib.sha256(declaration.canonical().encode()).hexdigest()[:16]
-
-
-def _names(schemas: Sequence[Schema]) -> dict[str, tuple[str, ...]]:
-    """Each path, and the names that a rename (an alias in the schema) gives the same field in other versions, itself first."""
-    same: dict[str, dict[str, None]] = {path: {path: None} for schema in schemas for path in schema.leaves}
-    for path, alias in [(path, alias) for schema in schemas for path, leaf in schema.leaves.items() for alias in leaf.aliases]:
-        if alias in same and same[alias] is not same[path]:
-            same[path] |= same[alias]
-            same |= dict.fromkeys(same[path], same[path])
-    return {path: (path, *(name for name in known if name != path)) for path, known in same.items()}
-
-
-def _leaves(schemas: Sequence[Schema], names: Mapping[str, Sequence[str]]) -> dict[str, Leaf]:
-    """The fields of all versions (the oldest comes first), whatever a version calls them."""
-    leaves: dict[str, Leaf] = {}
-    for schema in schemas:
-        for path, leaf in schema.leaves.items():
-            for name in names[path]:
-                if name == path or name not in schema.leaves:
-                    leaves[name] = replace(_either(leaves[name], leaf) if name in leaves else leaf, path=name)
-    return leaves
-
-
-def _either(old: Leaf, new: Leaf) -> Leaf:
-    """What a field is of which two versions have these: the newer, unless only the older can hold both, or can be measured.
-
-    A decimal keeps the most digits behind the point.
-    """
-    if old.kind == new.kind == "decimal":
-        scale = max(old.scale, new.scale)
-        return replace(new, scale=scale, dtype=pl.Decimal(38, scale))
-    if promotes(old.dtype, new.dtype):
-        return new
-    return old if promotes(new.dtype, old.dtype) or old.kind in MEASURED or new.kind not in MEASURED else new
-
-
-def _former(path: str, schemas: Sequence[Schema], names: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a field has another name by now: the newest version that has it calls it otherwise."""
-    newest = next(schema for schema in reversed(schemas) if any(name in schema.leaves for name in names[path]))
-    return path not in newest.leaves
 
 
 def _planned(said: Topic, topic: str) -> TopicPlan:
@@ -278,15 +242,20 @@ def _measuring(name: str, kpi: KpiSaid, leaves: Mapping[str, Leaf], frame: pl.Da
     return [replace(made, name=own, q=q, family=name) for own, q in zip(kpi.names(name), kpi.q, strict=False)] or [made]
 
 
-def _derived(leaves: Mapping[str, Leaf], time: str | None) -> tuple[Kpi, ...]:
-    """From types alone: a number's mean, min and max (a decimal's sum too), a boolean's share, and always the rate."""
-    number = ("mean", "min", "max")
-    kinds = {"integer": number, "float": number, "decimal": ("sum", *number), "boolean": ("share",)}
-    measured = [(path, leaf, aggregate) for path, leaf in leaves.items() if path != time for aggregate in kinds.get(leaf.kind, ())]
-    return (
-        Kpi("rate", "rate"),
-        *(_of(path, leaf, aggregate) for path, leaf, aggregate in measured),
-    )
+def _derived(leaves: Mapping[str, Leaf], frame: pl.DataFrame, time: str | None) -> tuple[tuple[Kpi, ...], list[str]]:
+    """Always the rate; of a field what its annotation says, else what its type does. And what is wrong with annotations."""
+    kpis, faults = [Kpi("rate", "rate")], []
+    for path, leaf in leaves.items():
+        try:
+            said = annotated(path, leaf.kpi) if leaf.kpi else None
+            if said is not None:
+                kpis += [kpi for name, it in said.items() for kpi in _measuring(name, it, leaves, frame, it.aggregate)]
+                continue
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
+        if path != time:
+            kpis += [_of(path, leaf, aggregate) for aggregate in DERIVED.get(leaf.kind, ())]
+    return tuple(kpis), faults
 
 
 def _of(path: str, leaf: Leaf, aggregate: str) -> Kpi:

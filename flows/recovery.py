@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from flows.errors import ConfigError
 from flows.stop import FULL, LOCKED, Stop
@@ -145,6 +146,24 @@ def _resume_epoch(parts: list[Path]) -> int:
     last = max(executions)
     workers, began = executions[last]
     return min(reached.get((last, worker), began) for worker in range(workers))
+
+
+def states(directory: Path, step: str) -> list[Any]:
+    """What the parts of a step have snapshotted last, as the engine would resume them; also while a flow runs. Raises as above."""
+    parts = sorted(directory.glob("part-*.sqlite3"))
+    newest: dict[str, tuple[int, bytes]] = {}
+    try:
+        resume = _resume_epoch(parts)
+        for part in parts:
+            with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                asked = (
+                    "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id = ? AND snap_epoch < ? AND ser_change IS NOT NULL"
+                )
+                for name, epoch, change in database.execute(asked, (step, resume)):
+                    newest[name] = max(newest.get(name, (-1, b"")), (epoch, change))
+    except sqlite3.Error as error:
+        raise ConfigError(f"-r: got {directory}, want recovery parts that can be read ({error})") from None
+    return [pickle.loads(change) for _, (_, change) in sorted(newest.items())]  # noqa: S301 - the flow's own directory, as the engine reads it
 
 
 def make(directory: Path) -> None:

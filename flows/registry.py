@@ -95,6 +95,13 @@ class Registry:
         """The id under which the subject has this schema. Raises SchemaError when it is invalid or incompatible; Away, Refused."""
         return self._ask(lambda client: int(client.register_schema(subject, Entry(text, "AVRO"))), subject)
 
+    def compatible(self, subject: str, text: str) -> bool:
+        """Whether the registry would take this schema after the subject's newest; a new subject takes any. Raises as `register` does."""
+        try:
+            return self._ask(lambda client: bool(client.test_compatibility(subject, Entry(text, "AVRO"))), subject)
+        except _UnknownError:
+            return True
+
     def _references(self, entry: Entry, found: dict[tuple[str, int], str]) -> list[str]:
         """Texts of all the schemas that a schema refers to, each after those it refers to itself."""
         for reference in entry.references or []:

@@ -34,7 +34,7 @@ AGGREGATES = {  # name -> kinds of column it can measure
 OPTIONS = {"quantile": "q", "top": "k", "histogram": "edges"}  # what else an aggregate is told
 DEFAULTS = {"q": [0.5, 0.95, 0.99], "k": 10}
 EDGES = [10, 50, 100]  # an example
-MOST_TOP, MOST_EDGES = 100, 100
+MOST_Q, MOST_TOP, MOST_EDGES = 20, 100, 100
 PATH = re.compile(r"\w+(\.\w+)*", re.ASCII)  # a field, nested ones with dots
 NAMED = re.compile(r"\s*(\S.*?)\s+AS\s+([A-Za-z_]\w*)\s*", re.ASCII | re.IGNORECASE | re.DOTALL)
 
@@ -58,8 +58,13 @@ def _numbers(said: object) -> list[float] | None:
 
 def _q(said: object) -> object:
     numbers = _numbers(said)
-    if numbers is None or not all(0 <= q <= 1 for q in numbers) or len(set(map(percentile, numbers))) < len(numbers):
-        raise ValueError("want different numbers from 0 to 1 such as [0.5, 0.99]")
+    if (
+        numbers is None
+        or len(numbers) > MOST_Q
+        or not all(0 <= q <= 1 for q in numbers)
+        or len(set(map(percentile, numbers))) < len(numbers)
+    ):
+        raise ValueError(f"want at most {MOST_Q} different numbers from 0 to 1 such as [0.5, 0.99]")
     return numbers
 
 

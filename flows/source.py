@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from flows import metrics
 from flows.errors import ConfigError
+from flows.evolution import Change, changes, refusal
 from flows.intake import Position
 from flows.reader import Duty, Emission, read_topics
 from flows.records import Barrier
@@ -30,7 +31,7 @@ from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
-STATE_VERSION = 2
+STATE_VERSION = 3
 PAUSE = timedelta(milliseconds=5)
 TICK_MS = 200
 
@@ -49,7 +50,7 @@ def next_tick(now_s: float) -> datetime:
 
 @dataclass
 class KafkaSource(FixedPartitionedSource[Item, State]):
-    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `fingerprint`: of the declaration that state belongs to.
+    """`durable`: rows wait for barriers. `stopping`: when set, readers end. `declared`: what is declared now (see spelling.canonical).
 
     `ticks`: each call of next_batch is an epoch (-s 0), at the same times in all workers. Otherwise the epochs of several workers drift.
     """
@@ -57,33 +58,54 @@ class KafkaSource(FixedPartitionedSource[Item, State]):
     services: Services
     sink_parts: int
     durable: bool
-    fingerprint: str
+    declared: str
     stopping: threading.Event = field(default_factory=threading.Event)
     ticks: bool = False
+    told: set[Change] = field(default_factory=set)
 
     def list_parts(self) -> list[str]:
         """`reader-00` to `reader-03`, whatever topics there are: a part that vanished would make every resume fail."""
         return [f"reader-{number:02}" for number in range(READERS)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> "Reader":  # noqa: ARG002 - Bytewax's signature
-        """A reader that goes on where the state says. A state of another declaration ends the process with the way on."""
-        state = resume_state or {"version": STATE_VERSION, "fingerprint": self.fingerprint, "topics": {}}
-        if state["version"] != STATE_VERSION or state["fingerprint"] != self.fingerprint:
-            leave(
-                Stop(
-                    MISMATCH,
-                    "the recovery directory belongs to another declaration (kpi.toml, KPI_WINDOWS) or version: bring that back, "
-                    f"or begin anew: {BEGIN_ANEW}",
-                )
-            )
-        return Reader(int(for_part.removeprefix("reader-")), state["topics"], self)
+        """A reader that goes on where the state says. A state that cannot go on under what is declared ends the process with the way on."""
+        try:
+            state = going_on(resume_state, self.declared, self._say)
+        except ValueError as error:
+            leave(Stop(MISMATCH, f"the recovery directory belongs to another declaration: {error}"))
+        if state["generation"]:
+            self.services.planner.begin(state["generation"])
+        return Reader(int(for_part.removeprefix("reader-")), state, self)
+
+    def _say(self, change: Change) -> None:
+        """One line for each change, however many readers meet it."""
+        if change not in self.told:
+            self.told.add(change)
+            LOG.info("declared anew: %s (%s): %s", change.path, change.kind, change.why)
+
+
+def going_on(state: State | None, declared: str, say: Callable[[Change], None]) -> State:
+    """What a reader begins with: its state, under what is declared now. Raises ValueError, one line, where the state cannot follow."""
+    if state is None:
+        return {"version": STATE_VERSION, "declared": declared, "generation": 0, "topics": {}}
+    if state["version"] != STATE_VERSION:
+        raise ConfigError(f"it is of another version of this program: bring that back, or begin anew: {BEGIN_ANEW}")
+    if state["declared"] == declared:
+        return state
+    found = changes(state["declared"], declared, {name: known.get("time") for name, known in state["topics"].items()})
+    if refused := refusal(found):
+        raise refused
+    for change in found:
+        say(change)
+    return {**state, "declared": declared, "generation": state["generation"] + 1}
 
 
 class Reader(StatefulSourcePartition[Item, State]):
     """Pops what its thread has read, and remembers how far that goes."""
 
-    def __init__(self, number: int, topics: Mapping[str, Any], source: KafkaSource) -> None:
-        self.source = source
+    def __init__(self, number: int, state: State, source: KafkaSource) -> None:
+        topics: Mapping[str, Any] = state["topics"]
+        self.source, self.generation = source, state["generation"]
         self.topics: dict[str, dict[str, Any]] = {name: dict(known) for name, known in topics.items()}
         self.queue: queue.Queue[Emission | BaseException] = queue.Queue(AHEAD)
         self.number = number
@@ -144,7 +166,7 @@ class Reader(StatefulSourcePartition[Item, State]):
             self.barrier = True
         topics = {name: {**known, "positions": dict(known["positions"])} for name, known in self.topics.items()}
         self.offsets = self._offsets()
-        return {"version": STATE_VERSION, "fingerprint": self.source.fingerprint, "topics": topics}
+        return {"version": STATE_VERSION, "declared": self.source.declared, "generation": self.generation, "topics": topics}
 
     def _barriers(self) -> list[Item]:
         """One for every sink part; the offsets, which are for display only, go with one of them."""
@@ -166,7 +188,7 @@ class Reader(StatefulSourcePartition[Item, State]):
         known |= {"id": emission.topic_id, "partitions": emission.partitions}
         for item in emission.items:
             if isinstance(item, Events):
-                known["version"] = item.plan.version
+                known |= {"version": item.plan.version, "time": item.plan.time}
         for partition, position in emission.positions.items():
             before = known["positions"].get(partition)
             metrics.count(emission.topic, partition, Position(*before).fates if before else {}, position.fates)

@@ -78,6 +78,11 @@ def discover(admin: AdminClient, chosen: Callable[[str], bool]) -> dict[str, tup
     return {name: (ids[name], listed[name]) for name in names if name in ids and listed[name]}
 
 
+def names(admin: AdminClient) -> set[str]:
+    """Every topic of the cluster. Raises Unreachable, ConfigError."""
+    return set(_listed(admin))
+
+
 def ensure(admin: AdminClient, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
     """Create those of the topics {name: (partitions, settings)} that are missing, replicated as the cluster's default says.
 

@@ -51,6 +51,17 @@ class Window:
     zone: str = ""
 
     @property
+    def spelled(self) -> str:
+        """As people write it: `parse_window` of it is the window again.
+
+        >>> [parse_window(text).spelled for text in ("60s", "5m/60s", "gap 60s", "1d^60m@Europe/Berlin")]
+        ['1m', '5m/1m', 'gap 1m', '1d^1h@Europe/Berlin']
+        """
+        sign = {"hopping": "/", "cumulate": "^"}.get(self.kind, "")
+        gap, step = "gap " if self.kind == "session" else "", f"{sign}{label(self.step_ms)}" if sign else ""
+        return f"{gap}{self.unit or label(self.size_ms)}{step}{f'@{self.zone}' if self.zone else ''}"
+
+    @property
     def is_fixed(self) -> bool:
         """Whether it is tumbling, of a length that never changes: only such windows feed others."""
         return self.kind == "tumbling" and not self.unit

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = {
     "flows.simulate": "SIM_RATE",
     "flows.supervise": "KPI_WORKERS",
+    "flows.inquiry": "KPI_CONFIG",
     "serve": "DASHBOARD_SESSIONS",
     "infra.embedded": "COMMAND",
     "infra.embedded.demo": "DASHBOARD_PORT",

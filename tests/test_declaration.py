@@ -24,6 +24,7 @@ def labels(windows: Sequence[Window]) -> tuple[str, ...]:
     return tuple(window.label for window in windows)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 315_360_000_000))
 def test_a_size_is_what_its_label_says(size_ms: int) -> None:
     assert duration_ms(label(size_ms)) == size_ms
@@ -94,6 +95,12 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [] }", "topics.t.kpis.x.q", "[]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [50] }", "topics.t.kpis.x.q", "[50]", "different numbers from 0 to 1"),
+        (
+            f"[topics.t.kpis]\nx = {{ quantile = 'a', q = {[n / 100 for n in range(21)]} }}",
+            "topics.t.kpis.x.q",
+            "[0.0, ",
+            "at most 20 different",
+        ),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [nan] }", "topics.t.kpis.x.q", "[nan]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [true] }", "topics.t.kpis.x.q", "[True]", "different numbers from 0 to 1"),
         ("[topics.t.kpis]\nx = { quantile = 'a', q = [0.5, 0.50] }", "topics.t.kpis.x.q", "[0.5, 0.5]", "different numbers from 0 to 1"),
@@ -299,6 +306,7 @@ def test_windows_of_every_kind_are_what_the_environment_or_the_file_says(spelled
     assert list(windows) == sorted(windows)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 253_402_300_799_999))
 @example(538_710_436_698)  # as a float of seconds, times 1000, it is 538710436697.99994
 def test_a_start_is_exact_to_the_millisecond(start_ms: int) -> None:

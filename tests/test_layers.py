@@ -16,9 +16,20 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
-    {"said", "declaration", "fields", "connection", "registry", "topics", "recovery", "demo"},  # the outside world, one idea each
-    {"expressions"},  # what may be computed from one event
-    {"plan"},
+    {
+        "said",
+        "declaration",
+        "spelling",
+        "evolution",
+        "fields",
+        "connection",
+        "registry",
+        "topics",
+        "recovery",
+        "demo",
+    },  # the outside world, one idea each
+    {"expressions", "versions"},  # what may be computed from one event
+    {"plan", "explain"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
     {"assembly", "kinds", "hopping"},  # windows of other kinds
     {"fold", "rest"},
@@ -30,6 +41,7 @@ LAYERS = (
     {"kpi", "simulate"},
     {"reset"},
     {"supervise"},  # the flow from outside
+    {"inquiry"},  # what people ask about it
 )
 
 # Who may import what. Everything else in flows and serve must do without.
@@ -38,6 +50,7 @@ FLOWS_MAY_IMPORT = {
     "polars": {
         "fields",
         "expressions",
+        "versions",
         "plan",
         "wire",
         "batches",

@@ -1,16 +1,18 @@
 """Plans: what is computed, from what is declared and what the schemas hold."""
 
+import json
 import pickle
+from collections.abc import Mapping
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.declaration import AGGREGATES, parse
+from flows.declaration import AGGREGATES
 from flows.durations import label
 from flows.errors import ConfigError
-from flows.plan import fingerprint
+from flows.fields import Schema, read_schema
 from flows.windows import Window
 from tests.core import MILLIS, money, planned, schema
 
@@ -278,6 +280,7 @@ def test_without_a_declared_time_the_field_depends_on_the_versions_met_so_far() 
     assert [planned("time = 'at'", two).time, planned("time = 'at'", two, one).time] == ["at", "at"], "declared"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**7), min_size=1, max_size=5))
 def test_every_window_is_made_of_whole_slices_and_no_longer_slice_would_do(sizes_ms: list[int]) -> None:
     made = planned(f"windows = {[f'{size_ms}ms' for size_ms in sizes_ms]}", ORDERS)
@@ -287,6 +290,7 @@ def test_every_window_is_made_of_whole_slices_and_no_longer_slice_would_do(sizes
     assert made.windows == tuple(Window(size_ms, label(size_ms)) for size_ms in sorted(set(sizes_ms)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**15), st.integers(1, 10**15))
 def test_two_sizes_never_share_a_label(one_ms: int, other_ms: int) -> None:
     assert (label(one_ms) == label(other_ms)) == (one_ms == other_ms)
@@ -320,55 +324,96 @@ def test_a_plan_travels_between_processes() -> None:
     assert pickle.loads(pickle.dumps(made)) == made
 
 
-SAID = """
-[defaults]
-windows = ["10s", "1m"]
-[topics.t]
-by = [[], ["a"]]
-[topics.t.kpis]
-x = { sum = "a", unit = "EUR" }
-"""
+def annotated(fields: Mapping[str, tuple[object, object]], schema_id: int = 1) -> Schema:
+    """An event of these fields: name -> (Avro type, annotation)."""
+    named = [{"name": name, "type": avro, "kpi": kpi, "unit": "u"} for name, (avro, kpi) in fields.items()]
+    return read_schema(schema_id, json.dumps({"type": "record", "name": "Event", "fields": named}))
+
+
+def test_a_field_has_the_kpis_that_its_annotation_says_and_the_others_those_of_their_types() -> None:
+    fields = {
+        "total": (money(2), ["sum", "mean"]),
+        "latency": (["null", "long"], {"quantile": [0.5, 0.99], "max": True}),
+        "status": ("string", {"top": 3, "distinct": True}),
+        "secret": ("long", []),
+    }
+    plain = {"name": "paid", "type": "boolean"}
+    text = json.loads(annotated(fields).text)
+    made = planned("", read_schema(1, json.dumps(text | {"fields": [*text["fields"], plain]})))
+
+    assert [(kpi.name, kpi.aggregate, kpi.of, kpi.unit) for kpi in made.kpis] == [
+        ("rate", "rate", "*", None),
+        ("total_sum", "sum", "total", "u"),
+        ("total_mean", "mean", "total", "u"),
+        ("latency_p50", "quantile", "latency", "u"),
+        ("latency_p99", "quantile", "latency", "u"),
+        ("latency_max", "max", "latency", "u"),
+        ("status_top", "top", "status", None),
+        ("status_distinct", "distinct", "status", None),
+        ("paid_share", "share", "paid", None),
+    ]
+    assert [kpi.k for kpi in made.kpis if kpi.aggregate == "top"] == [3]
+    assert {path for path, _ in made.columns} == {"total", "latency", "status", "paid"}
+    assert made.faults == ()
+
+
+def test_what_the_file_declares_stands_in_place_of_annotations() -> None:
+    made = planned("kpis.n = { count = '*' }", annotated({"total": ("long", ["sum"]), "x": ("long", "nonsense")}))
+
+    assert ([kpi.name for kpi in made.kpis], made.faults) == (["n"], ())
 
 
 @pytest.mark.parametrize(
-    "same",
+    ("kpi", "fault"),
     [
-        SAID + "# a comment\n\n",
-        SAID.replace('"1m"', '"60s"'),
-        SAID.replace('["10s", "1m"]', '["1m", "10s", "1m"]'),
-        SAID.replace("[defaults]", '[defaults]\nlateness = "10s"'),  # the default, spelled out
-        SAID.replace('{ sum = "a", unit = "EUR" }', '{ unit = "EUR", sum = "a" }'),
+        ("sum", 'it: got "sum", want a list such as ["sum", "mean"], or a table such as {"quantile": [0.5, 0.99]}'),
+        (None, "it: got null, want a list"),
+        (3, "it: got 3, want a list"),
+        (["sum", "sum"], 'it: got ["sum", "sum"], want a list'),
+        ([["sum"]], 'it: got [["sum"]], want a list'),
+        (["summ"], "it: got 'summ', want one of count, sum, "),
+        (["summ"], "(did you mean 'sum'?)"),
+        (["rate"], "it: got 'rate', want one of count"),
+        (["ratio"], "it: got 'ratio', want one of count"),
+        (["histogram"], "it: histogram: got True, want edges beside histogram"),
+        ({"quantile": [50]}, "it: quantile: got [50], want at most 20 different numbers from 0 to 1"),
+        ({"top": "x"}, "it: top: got 'x', want a whole number from 1 to 100"),
+        ({"sum": 3}, "it: sum: got 3, want true"),
+        ({"aggregate": "sum", "of": "total"}, "it: got 'aggregate', want one of count"),  # as a KPI topic's schema says it
+        (["share"], "it: share: got 'it' of kind integer, want boolean"),
     ],
 )
-def test_the_fingerprint_stays_while_the_meaning_stays(same: str) -> None:
-    assert fingerprint(parse(same)) == fingerprint(parse(SAID))
+def test_an_annotation_of_no_use_is_said_and_the_field_has_the_kpis_of_its_type(kpi: object, fault: str) -> None:
+    made = planned("", annotated({"it": ("long", kpi)}))
+
+    assert [fault in said for said in made.faults] == [True], made.faults
+    assert [kpi.name for kpi in made.kpis] == ["rate", "it_mean", "it_min", "it_max"]
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        "",
-        SAID.replace('"1m"', '"2m"'),
-        SAID.replace("[defaults]", '[defaults]\nlateness = "11s"'),
-        SAID.replace("[topics.t]", '[topics.t]\nidle = "1s"'),
-        SAID.replace("[topics.t]", "[topics.t]\ngroups = 9_999"),
-        SAID.replace("[defaults]", "[defaults]\ngroups = 9_999"),
-        SAID.replace("[topics.t]", '[topics.t]\nupdate = "off"'),
-        SAID.replace("[defaults]", '[defaults]\nupdate = "off"'),
-        SAID.replace("[topics.t]", '[topics.t]\nwhere = "a > 1"'),
-        SAID.replace("[topics.t]", '[topics.t]\ntime = "b"'),
-        SAID.replace('by = [[], ["a"]]', 'by = [["a"]]'),
-        SAID.replace('sum = "a"', 'mean = "a"'),
-        SAID.replace('sum = "a"', 'sum = "b"'),
-        SAID.replace('"EUR"', '"USD"'),
-        SAID.replace("x =", "y ="),
-        SAID.replace("topics.t", "topics.u"),
-    ],
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda of: st.lists(of) | st.dictionaries(st.sampled_from([*AGGREGATES, "x"]), of),
+        max_leaves=5,
+    )
 )
-def test_the_fingerprint_changes_with_the_meaning(other: str) -> None:
-    assert fingerprint(parse(other)) != fingerprint(parse(SAID))
+def test_no_annotation_whatever_it_is_keeps_a_topic_from_its_kpis(kpi: object) -> None:
+    made = planned("", annotated({"it": ("long", kpi), "other": ("double", ["max"])}))
+
+    names = [kpi.name for kpi in made.kpis]
+    assert {"rate", "other_max"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert not made.faults or "it_mean" in names
 
 
-def test_the_environment_is_part_of_the_fingerprint_and_the_files_name_is_not() -> None:
-    assert fingerprint(parse(SAID, windows="10s")) != fingerprint(parse(SAID))
-    assert fingerprint(parse(SAID, "elsewhere.toml", windows="10s,1m")) == fingerprint(parse(SAID))
+def test_the_newest_version_that_has_a_field_says_what_kpis_it_has() -> None:
+    old, new = annotated({"a": ("long", ["sum"]), "b": ("long", ["max"])}, 1), annotated({"a": ("double", ["last"])}, 2)
+
+    assert [kpi.name for kpi in planned("", new, old).kpis] == ["rate", "a_last", "b_max"]
+
+
+def test_an_annotated_time_is_measured_too() -> None:
+    made = planned("", annotated({"at": (MILLIS, ["last"])}))
+
+    assert (made.time, [kpi.name for kpi in made.kpis]) == ("at", ["rate", "at_last"])

@@ -66,7 +66,7 @@ def life(
     admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
     planner = Planner(parse(f'[topics."{topic}"]\nlateness = "1s"\n{said}'), registry, admin, 2)
     services = Services(where.kafka_python(), admin, registry, planner, chosen or (lambda name: name == topic))
-    source = KafkaSource(services, 2, durable=True, fingerprint="test", stopping=threading.Event())
+    source = KafkaSource(services, 2, durable=True, declared="test", stopping=threading.Event())
     with ExitStack() as ending:
         readers = []
         for name, state in zip(source.list_parts(), states or [None] * READERS, strict=True):

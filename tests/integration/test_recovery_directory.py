@@ -126,7 +126,7 @@ def test_an_older_copy_stops_the_flow_and_the_right_one_lets_it_go_on(cluster: C
 def test_a_directory_of_another_plan_stops_the_flow_and_the_old_plan_lets_it_go_on(cluster: Cluster, tmp_path: Path) -> None:
     flow = Supervised(cluster, tmp_path, "plans")
     run(flow)
-    flow.windows = '["1s", "2s"]'
+    flow.windows = '["1s", "1500ms"]'
     flow.send(5)
     assert flow.run() == 78
     assert "belongs to another declaration" in flow.log

@@ -28,7 +28,7 @@ def test_a_changed_declaration_is_told_then_reset_then_every_final_row_comes_onc
         assert flow.reset("--yes") == 79  # not while a flow runs here
         assert end(child) == 0
     keys = flow.keys()
-    flow.windows = '["1s", "2s"]'
+    flow.windows = '["1s", "1500ms"]'
     assert flow.run() == 78
     assert flow.log.splitlines()[-2].endswith("begin anew: `make reset` says first what that means")
     before = flow.log

@@ -168,7 +168,7 @@ def live(life: Life) -> None:
     sink.WriteAhead = Watched  # type: ignore[misc] # it is one
     source.read_topics = cast("Any", read_topic)  # type: ignore[attr-defined] # what the source imported
     topic = FileTopic(life)
-    ends = KafkaSource(cast("Any", topic), PARTS, durable=True, fingerprint="kills")
+    ends = KafkaSource(cast("Any", topic), PARTS, durable=True, declared="kills")
     settings = {"log": life.log, "fate": fate, "fences": life.seeded != "no fencing"}
     flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, shards=2)
 
