@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import duckdb
 
 OTHER = "__other__"
-SHARDS = 8  # of a group set, in the flow as it runs; each keeps its part of the limit, and one group at least
+SHARDS = 4  # of a group set, in the flow as it runs; each keeps its part of the limit, and one group at least
 LONGEST = 1024  # bytes of a group value
 HASH = 32  # hex digits that stand for the rest of a longer one
 

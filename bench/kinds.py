@@ -24,10 +24,10 @@ from flows.fold import Fold
 from flows.plan import Output, TopicPlan, plan
 from flows.records import encode, output_topic
 from flows.slices import Events, partials
+from flows.topology import SHARDS
 from flows.watermark import Mark
 
 FRAME = 100_000  # events a frame, as the source makes them
-SHARDS = 8
 TWELVE = ("10s", "20s", "30s", "1m", "2m", "3m", "5m", "10m", "15m", "30m", "1h", "1d")
 
 

@@ -11,7 +11,7 @@ slices in any order and grouping. KPIs share accumulators: a mean, a sum and a c
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import polars as pl
@@ -205,8 +205,13 @@ def _column(accumulator: str, kpi: Kpi) -> str:
 
 def _needed(plan: TopicPlan) -> Needed:
     """Column name -> (what it is of, accumulator), each once, however many KPIs share it."""
+    return _needed_of(plan.kpis)
+
+
+@lru_cache(maxsize=1_000)  # asked for at every merge
+def _needed_of(kpis: tuple[Kpi, ...]) -> Needed:
     needed: Needed = {}
-    for kpi in plan.kpis:
+    for kpi in kpis:
         if kpi.of != "*":
             names = AGGREGATES[kpi.aggregate].needs
             more = ("size",) if kpi.kind == "decimal" and "sum" in names else ()

@@ -25,7 +25,7 @@ from flows.rest import Rest
 from flows.slices import Events, Partial
 
 LOG = logging.getLogger(__name__)
-SHARDS = 8  # of a group set: how many workers can share it; changing it needs a reset
+SHARDS = 4  # of a group set: how many workers can share it; changing it needs a reset
 
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 
