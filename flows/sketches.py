@@ -5,7 +5,6 @@ of Ertl (arXiv 1702.01284, algorithm 6), keeps the rarest hash of each of 32,768
 """
 
 import math
-import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ TINY = 5e-324
 FEW = 2**26
 FINE = FEW * TINY
 MIDST = 2**27  # the bucket that ends at 1; all others are within 40,000 of it
-LARGEST = math.log(sys.float_info.max) - 1e-12
+LARGEST = math.log(np.finfo(np.float64).max) - 1e-12
 
 BITS = 15
 REGISTERS = 2**BITS

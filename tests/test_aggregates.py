@@ -137,7 +137,10 @@ def wanted(kpi: Kpi, values: list[Any], events: int) -> tuple[Any, float]:
         return len(there if kpi.aggregate == "count" else set(there)), 0.0
     if kpi.aggregate in BY_HAND:
         want = BY_HAND[kpi.aggregate](kpi, there) if there else None
-        slack = {"quantile": lambda: 0.01 * abs(want or 0), "increase": lambda: 4 * FLOOR * float(sum(map(abs, there)))}
+        slack: dict[str, Callable[[], float]] = {
+            "quantile": lambda: 0.01 * abs(want or 0),
+            "increase": lambda: 4 * FLOOR * float(sum(map(abs, there))),
+        }
         return want, slack.get(kpi.aggregate, float)()
     if kpi.aggregate == "mean" and there:
         return result("mean", there, events, SIZE_MS)[0], result("sum", there, 0, 1)[1]

@@ -146,16 +146,36 @@ def test_a_value_schema_says_what_it_is_about_and_what_each_field_is() -> None:
 
 def test_a_kpi_has_the_type_that_its_aggregate_is_documented_with() -> None:
     shown = {row[0]: row[2] for row in rows("docs/contracts.md", "### Aggregates")}
-    fields = {"integer": "long", "float": "double", "decimal": money(2, 6), "boolean": "boolean", "string": "string", "time": MILLIS}
-    own = {**fields, "decimal": money(2, 38)}
+    symbols = {"type": "enum", "name": "Symbol", "symbols": ["A"]}
+    fields = {
+        "integer": "long",
+        "float": "double",
+        "decimal": money(2, 6),
+        "boolean": "boolean",
+        "string": "string",
+        "time": MILLIS,
+        "enum": symbols,
+    }
+    own = {**fields, "decimal": money(2, 38), "enum": "string"}
+    more = {"histogram": ", edges = [1]", "quantile": ", q = [0.5]"}
     for aggregate, kinds in AGGREGATES.items():
-        for kind in [kind for kind in kinds if kind in fields] or [""]:
-            made = planned(
-                f"kpis.it = {{ {aggregate} = {json.dumps(kind or '*')} }}", schema({"ts": "long", **({kind: fields[kind]} if kind else {})})
-            )
-            (field,) = (field for field in json.loads(schemas(made, made.windows[0])[1])["fields"] if field["name"] == "it")
-            expected = shown[aggregate] if shown[aggregate] in {"long", "double"} else own[kind]
-            assert (field["type"], field["default"]) == (["null", expected], None)
+        for kind in [kind for kind in kinds if kind in fields] or ["*"]:
+            of = ["n", "n"] if aggregate == "ratio" else kind
+            said = f"kpis.n = {{ count = '*' }}\nkpis.it = {{ {aggregate} = {json.dumps(of)}{more.get(aggregate, '')} }}"
+            made = planned(said, schema({"ts": "long", **({kind: fields[kind]} if kind in fields else {})}))
+            (field,) = (field for field in json.loads(schemas(made, made.windows[0])[1])["fields"] if field["name"] in {"it", "it_p50"})
+            assert (field["type"], field["default"]) == (["null", documented_type(shown[aggregate], own.get(kind, ""))], None)
+
+
+def documented_type(shown: str, own: object) -> object:
+    """The Avro type that the table's words are for."""
+    if shown == "map of long":
+        return {"type": "map", "values": "long"}
+    if shown.startswith("array of "):
+        label, end = {"array of `value`, `events": ("value", "top"), "array of `bin`, `events": ("bin", "bin")}[shown]
+        fields = [{"name": label, "type": "string"}, {"name": "events", "type": "long"}]
+        return {"type": "array", "items": {"type": "record", "name": f"it_{end}", "fields": fields}}
+    return shown if shown in {"long", "double"} else own
 
 
 # Late records, dead letters, fates

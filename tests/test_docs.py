@@ -131,8 +131,8 @@ def test_the_example_has_every_setting_and_every_aggregate_and_parses() -> None:
 
 def test_every_aggregate_is_documented_with_what_it_can_measure() -> None:
     shown = {row[0]: row[1] for row in rows("docs/contracts.md", "### Aggregates")}
-    everything, nothing = '"*"`, or any field', '"*"'
-    assert shown == {name: everything if name == "count" else ", ".join(kinds) if kinds else nothing for name, kinds in AGGREGATES.items()}
+    others = {"count": '"*"`, or any field', "rate": '"*"', "ratio": "two KPIs"}
+    assert shown == {name: others.get(name, ", ".join(kinds)) for name, kinds in AGGREGATES.items()}
 
 
 def test_every_environment_variable_that_is_read_is_documented_and_no_other() -> None:

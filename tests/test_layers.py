@@ -30,7 +30,7 @@ LAYERS = (
     },  # the outside world, one idea each
     {"expressions", "versions"},  # what may be computed from one event
     {"plan", "explain"},
-    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "watermark"},
+    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "tallies", "sketches", "runs", "watermark"},
     {"assembly", "kinds", "hopping"},  # windows of other kinds
     {"fold", "rest"},
     {"records", "encoder"},
@@ -64,11 +64,15 @@ FLOWS_MAY_IMPORT = {
         "kinds",
         "hopping",
         "aggregates",
+        "tallies",
+        "sketches",
+        "runs",
         "fold",
         "rest",
         "records",
         "encoder",
     },
+    "xxhash": {"sketches"},
     "kafka": {"raw", "reader"},
     "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate", "reset"},
 }

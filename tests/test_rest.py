@@ -68,6 +68,16 @@ def test_the_row_of_the_rest_is_final_and_its_only_one() -> None:
     assert (row["final"], row["revision"], row["g"]) == (True, 0, OTHER)
 
 
+def test_in_the_row_of_the_rest_an_increase_is_null_as_its_groups_are_no_one_counter() -> None:
+    fields = schema({"ts": "long", "g": "string", "n": "long"})
+    made = replace(planned("windows = ['10s']\nby = ['g']\nkpis = { up = { increase = 'n' }, n = { last = 'n' } }", fields), max_groups=1)
+    turn = Fold(1).take([partial(made, [(1_000, A, 1), (2_000, A, 3), (2_000, B, 5), (3_000, C, 9)], 10_000)])
+
+    assert turn.passed is not None
+    assert [(row["g"], row["up"], row["n"]) for row in told(turn.rows)] == [(A, 2, 3)]
+    assert [(row["g"], row["up"], row["n"]) for row in told(Rest(1).take([(0, turn.passed)]))] == [(OTHER, None, 9)]
+
+
 def test_without_a_rest_nothing_is_told_or_kept() -> None:
     rest = Rest(2)
 

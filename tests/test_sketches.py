@@ -120,7 +120,11 @@ def test_values_are_counted_exactly_up_to_1024_and_then_whatever_the_order_of_me
 
 @pytest.mark.parametrize("avro", ["string", "long", "double"])
 def test_values_of_every_type_are_spread_evenly(avro: str) -> None:
-    values = {"string": [f"user-{n}" for n in range(50_000)], "long": list(range(50_000)), "double": [n / 8 for n in range(50_000)]}
+    values: dict[str, list[Any]] = {
+        "string": [f"user-{n}" for n in range(50_000)],
+        "long": list(range(50_000)),
+        "double": [n / 8 for n in range(50_000)],
+    }
 
     assert distinct([values[avro]], avro)[1] == pytest.approx(50_000, rel=0.02)
 
