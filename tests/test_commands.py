@@ -12,6 +12,7 @@ PROGRAMS = {
     "flows.supervise": "KPI_WORKERS",
     "flows.inquiry": "KPI_CONFIG",
     "serve": "DASHBOARD_SESSIONS",
+    "kpitest": "UPDATE=1",
     "infra.embedded": "COMMAND",
     "infra.embedded.demo": "DASHBOARD_PORT",
 }
