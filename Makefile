@@ -59,7 +59,7 @@ replay-dead: $(stamp) ## write dead letters to their source topic again, after a
 	@$(bin)/python -m audit.replay "$(TOPIC)" $(if $(REASON),"$(REASON)") $(if $(filter 1,$(YES)),--yes)
 
 test-kpi: $(stamp) ## events of a file through the real flow, without a cluster, and its rows compared (EVENTS=e.jsonl EXPECT=r.jsonl UPDATE=1 SCHEMA=schemas TOPIC=x)
-	@[ -n "$(EVENTS)" ] || { echo "make test-kpi: needs events: make test-kpi EVENTS=tests/kpi/orders.jsonl EXPECT=tests/kpi/orders.expected.jsonl" >&2; exit 2; }
+	@[ -n "$(EVENTS)" ] || { echo "make test-kpi: needs events: make test-kpi EVENTS=events.jsonl EXPECT=rows.jsonl" >&2; exit 2; }
 	@$(bin)/python -m kpitest "$(EVENTS)" $(if $(EXPECT),--expect "$(EXPECT)") $(if $(filter 1,$(UPDATE)),--update) $(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(TOPIC),--topic "$(TOPIC)")
 
 test: $(stamp) ## run every test, real broker, registry and browser included
