@@ -3,12 +3,15 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench chaos load lock clean
+.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; then nothing)
+
+init: $(stamp) ## make this clone a project of your own: its name, a kpi.toml from the topics on the cluster; asks (NAME=my-kpis DEMO=remove YES=1)
+	@YES=$(YES) $(bin)/python -m infra.init "$(NAME)" $(if $(DEMO),--demo "$(DEMO)")
 
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo

@@ -13,6 +13,7 @@ PROGRAMS = {
     "flows.inquiry": "KPI_CONFIG",
     "serve": "DASHBOARD_SESSIONS",
     "kpitest": "UPDATE=1",
+    "infra.init": "DEMO=remove",
     "infra.embedded": "COMMAND",
     "infra.embedded.demo": "DASHBOARD_PORT",
 }
