@@ -3,12 +3,15 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test test-cluster check fix bench chaos load lock clean
+.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; then nothing)
+
+init: $(stamp) ## make this clone a project of your own: its name, a kpi.toml from the topics on the cluster; asks (NAME=my-kpis DEMO=remove YES=1)
+	@YES=$(YES) $(bin)/python -m infra.init "$(NAME)" $(if $(DEMO),--demo "$(DEMO)")
 
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo
@@ -57,6 +60,10 @@ repair: $(stamp) ## publish the windows of late records once more, with them, af
 replay-dead: $(stamp) ## write dead letters to their source topic again, after a fix (TOPIC=shop.orders REASON=schema,malformed YES=1)
 	@[ -n "$(TOPIC)" ] || { echo "make replay-dead: needs a source topic: make replay-dead TOPIC=shop.orders REASON=schema" >&2; exit 2; }
 	@$(bin)/python -m audit.replay "$(TOPIC)" $(if $(REASON),"$(REASON)") $(if $(filter 1,$(YES)),--yes)
+
+test-kpi: $(stamp) ## events of a file through the real flow, without a cluster, and its rows compared (EVENTS=e.jsonl EXPECT=r.jsonl UPDATE=1 SCHEMA=schemas TOPIC=x)
+	@[ -n "$(EVENTS)" ] || { echo "make test-kpi: needs events: make test-kpi EVENTS=events.jsonl EXPECT=rows.jsonl" >&2; exit 2; }
+	@$(bin)/python -m kpitest "$(EVENTS)" $(if $(EXPECT),--expect "$(EXPECT)") $(if $(filter 1,$(UPDATE)),--update) $(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(TOPIC),--topic "$(TOPIC)")
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download

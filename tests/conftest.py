@@ -6,6 +6,8 @@ import pytest
 
 from infra import embedded
 
+pytest_plugins = ["kpitest.plugin"]  # the fixture kpi
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[embedded.Cluster]:

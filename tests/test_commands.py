@@ -12,6 +12,8 @@ PROGRAMS = {
     "flows.supervise": "KPI_WORKERS",
     "flows.inquiry": "KPI_CONFIG",
     "serve": "DASHBOARD_SESSIONS",
+    "kpitest": "UPDATE=1",
+    "infra.init": "DEMO=remove",
     "infra.embedded": "COMMAND",
     "infra.embedded.demo": "DASHBOARD_PORT",
 }

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = [
     file
-    for package in ("flows", "serve", "tests/chaos")
+    for package in ("flows", "serve", "kpitest", "tests/chaos")
     for file in sorted((ROOT / package).rglob("*.py"))
     if ">>> " in file.read_text(encoding="utf-8")
 ]

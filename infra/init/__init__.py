@@ -1,0 +1,1 @@
+"""`make init`: a clone becomes one's own project."""
