@@ -79,7 +79,7 @@ class Controls:
         self._view, self._drawn = view, [*drawn]
         self.topic.value = view.shape.topic
         every = [(ALL, "all, side by side")] if len(view.windows) > 1 else []
-        self.window.options, self.window.value = list[Any]([*((name, name) for name in view.windows), *every]), view.window
+        self.window.options, self.window.value = list[Any]([*view.windows.items(), *every]), view.window
         sets: list[Any] = [(",".join(by), ", ".join(by) or "nothing: the total") for by in view.sets]
         self.by.options, self.by.value = sets, ",".join(view.by)
         names = [kpi.name for kpi in self._all_kpis(view)]

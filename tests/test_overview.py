@@ -15,7 +15,7 @@ def row(window: int, value: float | None, *, final: bool = True) -> Row:
 
 
 def drawn(*values: float | None) -> str:
-    return path([row(at, value) for at, value in enumerate(values)], 0, 10_000)
+    return path([row(at, value) for at, value in enumerate(values)], 0, SHAPE)
 
 
 def shown(*rows: Row) -> str:
@@ -31,7 +31,7 @@ def test_a_sparkline_goes_from_the_first_window_to_the_last_and_from_the_lowest_
 
 def test_a_sparkline_breaks_where_a_window_is_missing_or_unknown() -> None:
     assert drawn(1.0, None, 3.0) == "M0.0 22.0M100.0 2.0"
-    assert path([row(0, 1.0), row(2, 3.0)], 0, 10_000) == "M0.0 22.0M100.0 2.0"
+    assert path([row(0, 1.0), row(2, 3.0)], 0, SHAPE) == "M0.0 22.0M100.0 2.0"
 
 
 def test_the_largest_doubles_have_a_sparkline_and_no_change_that_is_no_number() -> None:

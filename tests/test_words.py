@@ -16,7 +16,7 @@ EVIL = '<img src=x onerror="alert(1)">'
 KPI = Kpi(EVIL, EVIL, EVIL, EVIL, family=EVIL, doc=EVIL)
 ROW = Row(Group((EVIL,), (EVIL,)), 0, 10_000, 5, 1, True, EVIL, (EVIL,))
 SHAPE = Shape(EVIL, EVIL, 10_000, (KPI,), {}, doc=EVIL)
-VIEW = View((SHAPE,), (EVIL,), (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
+VIEW = View((SHAPE,), {EVIL: EVIL}, (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
 ASIDE = Aside("dead", EVIL, EVIL, EVIL, 0, 7, 0, None, EVIL.encode(), 300)
 FINE = State("127.0.0.1:9092", "http://127.0.0.1:8081", looked=True)
 
