@@ -161,6 +161,7 @@ class Page:
             self._charts.children = [self._empty]
             self._heading.text = self._legend.text = self._asides.text = ""
             self._asides.visible = False
+            self._say()
         elif view != self._view:
             elsewhere = self._view is None or self._view.shape.topic != view.shape.topic
             self._view = view
