@@ -32,7 +32,7 @@ class Controls:
         self._drawn: list[Group] = []
         small: dict[str, Any] = {"stylesheets": [style], "margin": 0}
         self.topic = Select(title="Topic", width=220, **small)
-        self.window = Select(title="Window", width=150, **small)
+        self.window = Select(title="Window", width=190, **small)
         self.by = Select(title="Grouped by", width=190, **small)
         self.last = Select(
             title="Time range", width=130, options=list[Any]([("", "all there is"), *((name, f"last {name}") for name in RANGES)]), **small

@@ -190,7 +190,7 @@ def heading(view: View, fresh: str) -> str:
     """What the charts below show: topic, window, groups and freshness."""
     by = f" · by {escape(', '.join(view.by))}" if view.by else ""
     shape = view.shape
-    one = shape.spoken if shape.kind.is_session else f"{shape.spoken} windows"
+    one = f"{shape.spoken} windows" if shape.kind.name == "tumbling" else shape.spoken
     windows = "windows of every size" if view.window == ALL else escape(one)
     doc = f'<p class="note">{escape(view.shape.doc)}</p>' if view.shape.doc else ""
     return f'<h2>{escape(view.shape.topic)}</h2>{doc}<p class="note">{windows}{by}</p>{fresh}'

@@ -117,7 +117,7 @@ def test_a_chart_says_how_far_its_values_may_be_off_and_whose_windows_they_are()
     )
     hopping = replace(SHAPE, window="5m-1m", size_ms=300_000, kind=Kind("hopping", 60_000))
     session = replace(SHAPE, window="session-30s", size_ms=30_000, kind=Kind("session"))
-    assert "5m every 1m windows" in words.heading(replace(VIEW, shapes=(hopping,)), "")
+    assert ">5m every 1m · by" in words.heading(replace(VIEW, shapes=(hopping,)), "")
     assert ">sessions, 30s gap · by" in words.heading(replace(VIEW, shapes=(session,)), "")
 
 
