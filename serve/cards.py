@@ -22,7 +22,7 @@ def families(kpis: Sequence[Kpi]) -> list[tuple[Kpi, ...]]:
 
 
 class Card:
-    """One KPI, or the quantiles of one, in one window size."""
+    """One KPI, or the quantiles of one, in one window size. Where values are text there is no figure: the newest and the table say it."""
 
     def __init__(self, band: Sequence[Kpi], together: Together, style: InlineStyleSheet) -> None:
         lines = self._lines = together.lines
@@ -34,10 +34,10 @@ class Card:
         self._table.visible = False
         self.toggle = Toggle(label="", css_classes=["quiet"], stylesheets=[style], margin=0)
         self._bars = Bars(self.kpi, together) if self.kpi.bars else None
-        figure = self._bars.plot if self._bars else chart(self.kpi, band, together)
+        figures = [] if self.kpi.text else [self._bars.plot if self._bars else chart(self.kpi, band, together)]
         self.toggle.on_change("active", lambda _attr, _old, _new: self.show())
         self._say_toggle()
-        children: list[UIElement] = [self._caption, figure, self.toggle, self._table]
+        children: list[UIElement] = [self._caption, *figures, self.toggle, self._table]
         self.root = Column(children=children, css_classes=["card"], stylesheets=[style], sizing_mode="stretch_width")
 
     def open(self, *, table: bool) -> None:
@@ -47,14 +47,14 @@ class Card:
     def show(self) -> None:
         """Follow the lines."""
         row = self._lines.newest[0] if self._lines.newest else None
-        text = words.caption(self.kpi, self._lines.shape.window, row, row.values[self._at] if row else None)
+        text = words.caption(self.kpi, self._lines.shape.spoken, row, row.values[self._at] if row else None)
         if text != self._caption.text:
             self._caption.text = text
         if self._bars:
             self._bars.show(row.values[self._at] if row else None)
         self._say_toggle()
         if self.toggle.active:
-            table = listings.table(self.kpi, self._lines.shape.window, [(row, row.values[self._at]) for row in self._lines.rows()])
+            table = listings.table(self.kpi, self._lines.shape.spoken, [(row, row.values[self._at]) for row in self._lines.rows()])
             if table != self._table.text:
                 self._table.text = table
         self._table.visible = self.toggle.active

@@ -32,12 +32,18 @@ from bokeh.plotting import figure
 
 from serve.lines import GAP, Lines
 from serve.shape import IDLE, OPEN, Kpi, Value
-from serve.words import literal
+from serve.words import literal, short_bound
 
 HEIGHT = 230
-BAR = 24  # pixels of a bar
+BAR, THIN, FEW = 24, 15, 20  # pixels of a bar, of one of more than FEW
+POINT, SESSION = 2.6, 7.0  # pixels of a point; that of a session is also what the mouse has to meet, as between two of them is nothing
 QUIET = "#808a96"  # seen on light and on dark
 NUMBER = 'return Number.isNaN(value) ? "unknown" : new Intl.NumberFormat("en", {maximumSignificantDigits: 10}).format(value)'
+BOUND = NUMBER + ' + (Math.abs(value) > exact ? bound : "")'
+LENGTH = """const seconds = value / 1000, whole = Math.floor(seconds)
+const parts = [[Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"]]
+const said = parts.filter(([n]) => n).map(([n, unit]) => `${n} ${unit}`)
+return [...said, `${Number((seconds % 60).toFixed(3))} s`].join(" ")"""
 SHORT = 'return new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 4}).format(tick)'
 MOMENT = 'return new Date(value).toISOString().slice(0, 19).replace("T", " ")'
 COUNT = 'return Number.isNaN(value) ? "" : new Intl.NumberFormat("en").format(value)'
@@ -45,7 +51,7 @@ UNKNOWN = f"""const {{how, %s: value}} = source.data
 return Array.from(how.keys()).filter((at) => Number.isNaN(value[at]) && !['{GAP}', '{OPEN}'].includes(how[at]))"""
 TIP = "font: 12px/1.5 var(--sans); padding: 2px 4px"
 TOOLTIP = f"""<div style="{TIP}"><b style="color: @colour">@group</b> &nbsp;<b>@{{%s}}{{custom}}</b> %s<br>
-@start{{custom}} to @end{{custom}} UTC<br>@events{{custom}} events · revision @revision{{custom}} · @how</div>"""
+@start{{custom}} to @end{{custom}} UTC%s<br>@events{{custom}} events · revision @revision{{custom}} · @how</div>"""
 
 
 class Together:
@@ -57,11 +63,11 @@ class Together:
     def __init__(self, lines: Lines, style: InlineStyleSheet) -> None:
         self.lines = lines
         self.style = style
-        self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.size_ms)
+        self.x_range = DataRange1d(range_padding=0.03, default_span=10 * lines.shape.spacing_ms)
         self.crosshair = Span(dimension="height", line_color="#94a3b8", line_width=1)
         self.all = {source.id: CDSView() for source in (lines.finals, lines.open)}
         self.gaps, self.idle, self.provisional = (_only(how) for how in (GAP, IDLE, OPEN))
-        self.number, self.moment, self.count = (CustomJSHover(code=code) for code in (NUMBER, MOMENT, COUNT))
+        self.number, self.moment, self.count, self.length = (CustomJSHover(code=code) for code in (NUMBER, MOMENT, COUNT, LENGTH))
         self.short = CustomJSTickFormatter(code=SHORT)
         self.ticker = DatetimeTicker()
         self.clock = DatetimeTickFormatter(
@@ -87,7 +93,7 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
         tools="xbox_zoom,xpan,reset,save",
         active_drag="xbox_zoom",
         name=f"chart {kpi.name} {lines.shape.window}",
-        html_attributes={"role": "img", "aria-label": f"{kpi.name} in windows of {lines.shape.window}; its table holds the same"},
+        html_attributes={"role": "img", "aria-label": f"{kpi.name}, {lines.shape.spoken}; its table holds the same"},
     )
     plot.toolbar.update(autohide=True, logo=None)
     plot.yaxis.formatter = together.short
@@ -108,7 +114,7 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
     piece: dict[str, Any] = {
         "x0": "from",
         "y0": before,
-        "x1": "start",
+        "x1": "at",
         "y1": y,
         "line_color": "colour",
         "line_width": 1.8,
@@ -116,22 +122,33 @@ def chart(kpi: Kpi, band: Sequence[Kpi], together: Together) -> figure:
     }
     draw(lines.finals, Segment(**piece), name="finals")
     draw(lines.open, Segment(**piece, line_dash="dashed"), name="open")
-    draw(lines.finals, Scatter(x="start", y=y, size=2.6, fill_color="colour", line_color=None))
-    hollow: dict[str, Any] = {"x": "start", "line_color": "colour", "fill_alpha": 0}
+    is_session = lines.shape.kind.is_session
+    points = draw(lines.finals, Scatter(x="at", y=y, size=SESSION if is_session else POINT, fill_color="colour", line_color=None))
+    hollow: dict[str, Any] = {"x": "at", "line_color": "colour", "fill_alpha": 0}
     draw(lines.open, Scatter(**hollow, y=provisional, size=5, line_width=1.5))
     draw(lines.finals, Scatter(**hollow, y=y, size=8, line_width=1.2, marker="square"), together.idle, "idle")
     reach = VStrip(x0="left", x1="right", fill_alpha=0, line_alpha=0)
-    reached = [draw(lines.finals, reach), draw(lines.open, reach, together.provisional)]
-    moment, count = together.moment, together.count
-    formatters: dict[str, Any] = {"@start": moment, "@end": moment, "@events": count, "@revision": count, f"@{{{y}}}": together.number}
-    hover = HoverTool(renderers=list[Any](reached), formatters=formatters, visible=False)
-    hover.tooltips = TOOLTIP % (y, literal(kpi.unit))
-    plot.add_tools(hover, CrosshairTool(overlay=together.crosshair, visible=False))
+    reached = [points] if is_session else [draw(lines.finals, reach), draw(lines.open, reach, together.provisional)]
+    plot.add_tools(_hover(kpi, y, reached, together), CrosshairTool(overlay=together.crosshair, visible=False))
     return plot
 
 
+def _hover(kpi: Kpi, y: str, reached: Sequence[Any], together: Together) -> HoverTool:
+    """What is said of the window below the mouse."""
+    moment, count, number = together.moment, together.count, together.number
+    if kpi.error:
+        number = CustomJSHover(args={"exact": kpi.exact_up_to, "bound": f" {short_bound(kpi)}"}, code=BOUND)
+    formatters: dict[str, Any] = {"@start": moment, "@end": moment, "@events": count, "@revision": count, f"@{{{y}}}": number}
+    length = ""
+    if together.lines.shape.kind.is_session:
+        formatters["@length"], length = together.length, " · @length{custom} long"
+    hover = HoverTool(renderers=list[Any](reached), formatters=formatters, visible=False)
+    hover.tooltips = TOOLTIP % (y, literal(kpi.unit), length)
+    return hover
+
+
 class Bars:
-    """The newest window of a KPI that counts by value (by symbol, top k): a bar for each value, the largest on top."""
+    """The newest window of a KPI that counts by value (by symbol, top k, by bins): a bar for each value, in their order from above."""
 
     def __init__(self, kpi: Kpi, together: Together) -> None:
         self._factors = FactorRange(factors=[])
@@ -162,5 +179,5 @@ class Bars:
             factors = [name for name, _ in pairs]
             if factors != self._factors.factors:
                 self._factors.factors = factors
-                self.plot.height = max(HEIGHT, BAR * len(factors) + 40)
+                self.plot.height = max(HEIGHT, (BAR if len(factors) <= FEW else THIN) * len(factors) + 40)
             self.source.data = data

@@ -32,7 +32,7 @@ class Controls:
         self._drawn: list[Group] = []
         small: dict[str, Any] = {"stylesheets": [style], "margin": 0}
         self.topic = Select(title="Topic", width=220, **small)
-        self.window = Select(title="Window", width=150, **small)
+        self.window = Select(title="Window", width=190, **small)
         self.by = Select(title="Grouped by", width=190, **small)
         self.last = Select(
             title="Time range", width=130, options=list[Any]([("", "all there is"), *((name, f"last {name}") for name in RANGES)]), **small
@@ -79,7 +79,7 @@ class Controls:
         self._view, self._drawn = view, [*drawn]
         self.topic.value = view.shape.topic
         every = [(ALL, "all, side by side")] if len(view.windows) > 1 else []
-        self.window.options, self.window.value = list[Any]([*((name, name) for name in view.windows), *every]), view.window
+        self.window.options, self.window.value = list[Any]([*view.windows.items(), *every]), view.window
         sets: list[Any] = [(",".join(by), ", ".join(by) or "nothing: the total") for by in view.sets]
         self.by.options, self.by.value = sets, ",".join(view.by)
         names = [kpi.name for kpi in self._all_kpis(view)]

@@ -30,17 +30,21 @@ def known(view: View, board: Board) -> list[Line]:
 
 def chosen(lines: Sequence[Line], view: View, wish: Wish) -> list[Line]:
     """Of these rows what a page shows: those in the chosen range of time, with the chosen KPIs alone."""
-    lines = [(shape, row) for shape, row in lines if not wish.until_ms or row.start_ms < wish.until_ms]
+    lines = [(shape, row) for shape, row in lines if not wish.until_ms or _begins_ms(shape, row) < wish.until_ms]
     newest_ms: dict[int, int] = {}
     for shape, row in lines:
-        newest_ms[id(shape)] = max(row.start_ms, newest_ms.get(id(shape), 0))
+        newest_ms[id(shape)] = max(_begins_ms(shape, row), newest_ms.get(id(shape), 0))
     cuts = {id(shape): _cut(shape, view.kpis) for shape, _ in lines}
     return [
         (cut, row._replace(values=tuple(row.values[at] for at in places)))
         for shape, row in lines
-        if not wish.last or row.start_ms >= newest_ms[id(shape)] - RANGES[wish.last]
+        if not wish.last or _begins_ms(shape, row) >= newest_ms[id(shape)] - RANGES[wish.last]
         for cut, places in (cuts[id(shape)],)
     ]
+
+
+def _begins_ms(shape: Shape, row: Row) -> int:
+    return shape.kind.fresh(row.bounds)[0]
 
 
 def _cut(shape: Shape, kpis: Sequence[Kpi]) -> tuple[Shape, list[int]]:

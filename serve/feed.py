@@ -7,7 +7,7 @@ reads what is older beside that; it finds new topics by itself, and tries again 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -63,6 +63,8 @@ class Feed:
         self._resume: dict[Part, int] = {}  # where partitions were left that cannot be read now
         self._reached: dict[Part, int] = {}  # how far the others are read
         self._ends: dict[Part, int] = {}  # where those end that have not been read to their end yet
+        self._tables: dict[str, set[tuple[str, str]]] = {}  # KPI topic -> what its rows said that they are of: source topic and window
+        self._missed: set[str] = set()  # KPI topics that were not there at the last look
 
     def start(self) -> None:
         """Begin to read."""
@@ -110,6 +112,7 @@ class Feed:
             topics = _topics(consumer)
             found = {(name, part) for name, topic in topics.items() if topic.error is None for part in topic.partitions}
             self._past.keep(topics)
+            self._forget(consumer, topics)
             self._ends = {part: end for part, end in self._ends.items() if part[0] in topics}
             new = sorted(found - self._assigned)
             met = self._resume.keys() | self._reached.keys()
@@ -132,6 +135,18 @@ class Feed:
         if not self._resume:  # nothing had to be left since the last look
             self._trouble("")
         self._resume.clear()
+
+    def _forget(self, consumer: Consumer, topics: Container[str]) -> None:
+        """Give up the rows of topics that are gone at two looks in a row: one that comes back is read anew."""
+        missed = {name for name in self._tables if name not in topics}
+        for name in missed & self._missed:
+            for part in [part for part in self._assigned | self._resume.keys() if part[0] == name]:
+                self._leave(consumer, part, LOST)
+                self._resume.pop(part, None)
+            gone = self._tables.pop(name)
+            for table in gone - set().union(*self._tables.values()):
+                self.board.forget(*table)
+        self._missed = missed
 
     def _beginning(self, consumer: Consumer, part: Part, oldest: int | None) -> int:
         low, high = consumer.get_watermark_offsets(TopicPartition(*part), ANSWER_S)
@@ -199,6 +214,7 @@ class Feed:
                 LOG.warning("unreadable row in %s at %s:%s: %r", message.topic(), message.partition(), message.offset(), error)
             self.state = replace(self.state, unreadable=self.state.unreadable + 1)
         else:
+            self._tables.setdefault(message.topic() or "", set()).add((shape.topic, shape.window))
             self.board.upsert(shape, row, at_ms)
 
     def _tell(self) -> None:

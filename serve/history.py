@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flows.durations import UNITS_MS
 from serve.series import POINTS
 
 RECENT = 5_000  # records of a partition that are read before all that is older: 0.1 s
@@ -22,8 +23,9 @@ READER = {
     "queued.max.messages.kbytes": 4_096,  # what is fetched beyond a stretch is thrown away
     "fetch.queue.backoff.ms": 5,
 }
-SIZE = re.compile(r"\.(\d{1,9})(ms|s|m|h|d)$")
-UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+LENGTH = r"(\d{1,9})(ms|s|mo|m|h|d|w|y)"
+SPELLED = re.compile(rf"\.(?:session-|cumulate-)?{LENGTH}(?:-{LENGTH})?(?:-[A-Z][\w+-]*)?$")
+CALENDAR_MS = {"w": 7 * UNITS_MS["d"], "mo": 31 * UNITS_MS["d"], "y": 366 * UNITS_MS["d"]}
 
 Part = tuple[str, int]
 
@@ -34,13 +36,13 @@ def part_of(message: Message) -> Part:
 
 
 def reach_ms(topic: str) -> int:
-    """How far back a chart of a KPI topic can show; 0 where its name does not say its window.
+    """How far back a chart of a KPI topic can show, as its windows are so far apart; 0 where its name does not say its window.
 
-    >>> reach_ms("kpi.shop.orders.10s"), reach_ms("kpi.shop")
-    (14400000, 0)
+    >>> reach_ms("kpi.shop.orders.10s"), reach_ms("kpi.shop"), reach_ms("kpi.shop.cumulate-1d-10s-Europe-Berlin")
+    (14400000, 0, 14400000)
     """
-    found = SIZE.search(topic)
-    return POINTS * int(found[1]) * UNITS_MS[found[2]] if found else 0
+    found = SPELLED.search(topic)
+    return POINTS * int(found[3] or found[1]) * {**UNITS_MS, **CALENDAR_MS}[found[4] or found[2]] if found else 0
 
 
 def since(consumer: Consumer, parts: Iterable[Part], now_ms: int, answer_s: float) -> dict[Part, int]:

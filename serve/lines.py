@@ -2,10 +2,9 @@
 
 One source holds the finals of all groups, streamed; the other what is provisional, with the finals it hangs on, replaced as it changes.
 A row of a source is a window of one group, and the piece of line that leads to it from the window before: so one glyph draws all lines,
-whatever their colours.
+whatever their colours. Where a window's point is, and when one is missing, its kind says.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from bokeh.models import ColumnDataSource
 
+from serve.kinds import Bounds, Kind
 from serve.series import Board, Point
 from serve.shape import OPEN, Group, Row, Shape, label, state
 
@@ -23,7 +23,7 @@ from serve.shape import OPEN, Group, Row, Shape, label, state
 COLOURS = ("#3b76e8", "#d07708", "#0d9668", "#c843b0", "#1389a5", "#d64545", "#7f6ae0", "#7c756f")
 GAP = "no window"  # what `how` says of one that is missing
 NO_COLOURS: Mapping[Group, str] = MappingProxyType({})
-NUMBERS = ("start", "end", "left", "right", "from", "events", "revision")
+NUMBERS = ("at", "start", "end", "left", "right", "from", "events", "revision")
 
 
 class Gap(NamedTuple):
@@ -32,16 +32,21 @@ class Gap(NamedTuple):
     start_ms: int
     end_ms: int
 
+    @property
+    def bounds(self) -> Bounds:
+        """Its start and end."""
+        return self.start_ms, self.end_ms
+
 
 Shown = Row | Gap
 
 
-def spaced(rows: Sequence[Row]) -> list[Shown]:
+def spaced(rows: Sequence[Row], kind: Kind) -> list[Shown]:
     """Rows, oldest first, with a gap wherever a window is missing."""
     shown: list[Shown] = []
     for row in rows:
-        if shown and row.start_ms > shown[-1].end_ms:
-            shown.append(Gap(shown[-1].end_ms, row.start_ms))
+        if shown and (missing := kind.missing(shown[-1].bounds, row.bounds)):
+            shown.append(Gap(*missing))
         shown.append(row)
     return shown
 
@@ -65,6 +70,7 @@ class Seen:
 
     version: int
     points: tuple[Point, ...] = field(repr=False)
+    kind: Kind
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same state of the same group."""
@@ -77,16 +83,22 @@ class Seen:
 
 def see(board: Board, shape: Shape, group: Group) -> Seen:
     """What the board knows of a group now."""
-    return Seen(*board.points(shape.topic, shape.window, group))
+    return Seen(*board.points(shape.topic, shape.window, group), shape.kind)
 
 
 @lru_cache(maxsize=512)  # what one session has worked out, the others that look at the same take over
 def between(seen: Seen, since_ms: int, until_ms: int) -> Seen:
-    """Of a group's windows those that begin in [since_ms, until_ms); an `until_ms` of 0 is no end."""
-    points = seen.points
-    if not points or (points[0].row.start_ms >= since_ms and (not until_ms or points[-1].row.start_ms < until_ms)):
+    """Of a group's windows those whose fresh part begins in [since_ms, until_ms); an `until_ms` of 0 is no end."""
+    points, kind = seen.points, seen.kind
+    if not points or (begins_ms(points[0].row, kind) >= since_ms and (not until_ms or begins_ms(points[-1].row, kind) < until_ms)):
         return seen
-    return Seen(seen.version, tuple(it for it in points if since_ms <= it.row.start_ms and (not until_ms or it.row.start_ms < until_ms)))
+    kept = (it for it in points if since_ms <= (at_ms := begins_ms(it.row, kind)) and (not until_ms or at_ms < until_ms))
+    return Seen(seen.version, tuple(kept), kind)
+
+
+def begins_ms(row: Row, kind: Kind) -> int:
+    """Where the part of a window begins that none before it had."""
+    return kind.fresh(row.bounds)[0]
 
 
 @lru_cache(maxsize=512)
@@ -94,7 +106,7 @@ def closed(seen: Seen) -> tuple[Shown, ...]:
     """A group's windows and gaps up to its newest final one; a provisional one between them has its place there."""
     rows = [point.row if point.row.final else _unsaid(point.row) for point in seen.points]
     newest = max((at for at, row in enumerate(rows) if row.final), default=-1)
-    return tuple(spaced(rows[: newest + 1]))
+    return tuple(spaced(rows[: newest + 1], seen.kind))
 
 
 def _unsaid(row: Row) -> Row:
@@ -104,7 +116,7 @@ def _unsaid(row: Row) -> Row:
 @lru_cache(maxsize=512)
 def pending(seen: Seen) -> tuple[Shown, ...]:
     """A group's provisional windows, the finals they hang on, and the gaps between."""
-    return tuple(spaced(hanging([point.row for point in seen.points])))
+    return tuple(spaced(hanging([point.row for point in seen.points]), seen.kind))
 
 
 @lru_cache(maxsize=512)
@@ -116,9 +128,10 @@ def changes(seen: Seen) -> "np.ndarray[Any, Any]":
 def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *, first: int = 0) -> dict[str, Any]:
     """Rows of several groups, each with its colour, as a source's columns, oldest first.
 
-    `start`, `end`: the window, ms. `left`, `right`: the stretch around its point. `from`: the point before, NaN where the line begins anew.
-    `y0`, `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`, `revision`. `group`,
-    `colour`, `how`: text. The first `first` rows of each group are left out: they are only what the next one's line comes from.
+    `at`: the point. `start`, `end`: the window, ms. `left`, `right`: the strip around its point. `from`: the point before, NaN where the
+    line begins anew. `y0`, `y1`...: the KPIs' values, NaN where there is none; `p0`, `p1`...: those of the point before. `events`,
+    `revision`; of a session its `length`, ms. `group`, `colour`, `how`: text. The first `first` rows of each group are left out: they are
+    only what the next one's line comes from.
     """
     placed: list[tuple[str, str, Shown | None, Shown]] = [
         (label(group.values), colour, rows[at - 1] if at else None, rows[at])
@@ -126,32 +139,38 @@ def columns(shape: Shape, lines: Sequence[tuple[Group, str, Sequence[Shown]]], *
         for at in range(first, len(rows))
     ]
     if len(lines) > 1:
-        placed.sort(key=lambda it: it[3].start_ms)  # so that the oldest go first where a source is full
-    half = shape.size_ms / 2
-    numbers: Any = np.array([[*_numbers(row, before, half)] for _, _, before, row in placed], dtype=np.float64).reshape(
+        placed.sort(key=lambda it: _place(it[3], shape.kind))  # so that the oldest go first where a source is full
+    numbers: Any = np.array([[*_numbers(row, before, shape.kind)] for _, _, before, row in placed], dtype=np.float64).reshape(
         len(placed), len(NUMBERS)
     )
     table: dict[str, Any] = {name: numbers[:, at].copy() for at, name in enumerate(NUMBERS)}
     table |= {"group": [it[0] for it in placed], "colour": [it[1] for it in placed], "how": [how(it[3]) for it in placed]}
+    if shape.kind.is_session:
+        table["length"] = table["end"] - table["start"]
     for at in range(len(shape.kpis)):
         table[f"y{at}"] = np.array([_value(it[3], at) for it in placed], dtype=np.float64)
         table[f"p{at}"] = np.array([_value(it[2], at) for it in placed], dtype=np.float64)
     return table
 
 
-def _start_ms(row: Shown) -> int:
-    return row.start_ms
+def _place(shown: Shown, kind: Kind) -> float:
+    return kind.place(shown.bounds) if isinstance(shown, Row) else sum(kind.strip(shown.bounds)) / 2
 
 
-def _numbers(row: Shown, before: Shown | None, half: float) -> Iterator[float]:
-    yield from (row.start_ms, row.end_ms, row.start_ms - half, row.end_ms - half)
-    yield before.start_ms if isinstance(before, Row) else np.nan
+def _numbers(row: Shown, before: Shown | None, kind: Kind) -> Iterator[float]:
+    yield from (_place(row, kind), *row.bounds, *kind.strip(kind.fresh(row.bounds) if isinstance(row, Row) else row.bounds))
+    yield kind.place(before.bounds) if isinstance(before, Row) and kind.follows(before.bounds, row.bounds) else np.nan
     yield from (row.events, row.revision) if isinstance(row, Row) else (np.nan, np.nan)
 
 
 def _value(row: Shown | None, at: int) -> float:
     value = row.values[at] if isinstance(row, Row) else None
     return value if isinstance(value, float) else np.nan
+
+
+def _position(rows: Sequence[Shown], bounds: Bounds) -> int:
+    """Where among rows and gaps, looked for from the newest on, a window is; behind all of them where it is none of them."""
+    return next((at for at in range(len(rows) - 1, -1, -1) if rows[at].bounds <= bounds and isinstance(rows[at], Row)), len(rows))
 
 
 def how(row: Shown) -> str:
@@ -184,15 +203,16 @@ class Lines:
         self.newest: list[Row | None] = [None] * len(groups)  # the newest final, the newest of all while none is final
         self.finals = ColumnDataSource(self._table([]), name=f"finals {shape.window}")
         self.open = ColumnDataSource(_open_values(self._table([]), len(shape.kpis)), name=f"open {shape.window}")
-        self.seen: list[Seen] = [Seen(0, ())] * len(groups)
+        self.seen: list[Seen] = [Seen(0, (), shape.kind)] * len(groups)
 
     def show(self, board: Board, until_ms: int = 0) -> bool:
-        """Bring the sources up to the board, with as little to send as can be; windows that begin at `until_ms` or later are left out.
+        """Bring the sources up to the board, with as little to send as can be; windows whose fresh part begins at `until_ms` or later are
+        left out.
 
         False where there is nothing new.
         """
         known = [between(see(board, self.shape, group), 0, until_ms) for group in self.groups]
-        newest_ms = max((it.points[-1].row.start_ms for it in known if it.points), default=0)
+        newest_ms = max((begins_ms(it.points[-1].row, it.kind) for it in known if it.points), default=0)
         seen = [between(it, newest_ms - self._last_ms if self._last_ms else 0, 0) for it in known]
         if seen == self.seen:
             return False
@@ -214,23 +234,23 @@ class Lines:
             if not old and not rows:
                 new.append(())
                 continue
-            last_ms = old[-1].start_ms if old else now.points[-1].row.start_ms
-            from_last = rows[bisect_left(rows, last_ms, key=_start_ms) :]
+            last = (old[-1] if old else now.points[-1].row).bounds
+            from_last = rows[_position(rows, last) :]
             changed = np.flatnonzero(changes(now) > before.version)
-            if not from_last or from_last[0].start_ms != last_ms or any(now.points[int(at)].row.start_ms <= last_ms for at in changed):
+            if not from_last or from_last[0].bounds != last or any(now.points[int(at)].row.bounds <= last for at in changed):
                 self.finals.data = self._table([closed(it) for it in seen])
                 return
             new.append(from_last)
         table = self._table(new, first=1)
-        if len(table["start"]):
+        if len(table["at"]):
             self._stream(table, [closed(it) for it in seen])
 
     def _stream(self, table: dict[str, Any], shown: Sequence[Sequence[Shown]]) -> None:
         """Send new rows, and let go of the oldest: those that none of the groups shows any more."""
-        starts = self.finals.data["start"]
+        places = self.finals.data["at"]
         kept = sum(map(len, shown))
-        gone = len(starts) + len(table["start"]) - kept
-        if gone > 0 and max(starts[:gone], default=0) >= min(rows[0].start_ms for rows in shown if rows):
+        gone = len(places) + len(table["at"]) - kept
+        if gone > 0 and max(places[:gone], default=0) >= min(_place(rows[0], self.shape.kind) for rows in shown if rows):
             self.finals.data = self._table(shown)  # groups of different age: what each of them loses are not the oldest of all
         else:
             self.finals.stream(table, rollover=kept)

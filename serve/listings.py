@@ -6,7 +6,7 @@ from html import escape
 
 from serve.asides import Aside
 from serve.shape import Kpi, Row, Value, label, state, visible
-from serve.words import number
+from serve.words import bound, number
 
 ROWS = 100  # rows of a chart's table; the CSV has them all
 WIDE = 16  # bytes in a line of a hexdump
@@ -37,8 +37,9 @@ def exact(value: Value) -> str:
 
 def table(kpi: Kpi, window: str, rows: Sequence[tuple[Row, Value]]) -> str:
     """The newest of a chart's rows, newest first."""
-    newest = sorted(rows, key=lambda it: (-it[0].start_ms, label(it[0].group.values)))[:ROWS]
-    unit = f" ({escape(kpi.unit)})" if kpi.unit else ""
+    newest = sorted(rows, key=lambda it: (-it[0].start_ms, -it[0].end_ms, label(it[0].group.values)))[:ROWS]
+    about = ", ".join(text for text in (escape(kpi.unit), bound(kpi)) if text)
+    unit = f" ({about})" if about else ""
     head = "".join(
         f'<th scope="col">{name}</th>' for name in ("Window from", "to (UTC)", "Group", f"Value{unit}", "Events", "Revision", "State")
     )
@@ -70,8 +71,8 @@ def asides(topic: str, newest: Sequence[Aside], reasons: str) -> str:
     )
 
 
-def _when(timestamp_ms: int | None) -> str:
-    return "no timestamp" if timestamp_ms is None else f"{moment(timestamp_ms)} UTC"
+def _when(timestamp_ms: int) -> str:
+    return "time unknown" if timestamp_ms < 0 else f"{moment(timestamp_ms)} UTC"
 
 
 def _bytes(aside: Aside) -> str:

@@ -22,33 +22,34 @@ def tiles(shape: Shape, seen: Seen) -> str:
     """A topic's tiles as HTML: the newest final row, compared with the final before; the newest of all while none is final."""
     rows = [row for row in closed(seen) or pending(seen) if isinstance(row, Row)][-WINDOWS:]
     if not rows:
-        return words.tiles(shape.window, None, [])
+        return words.tiles(shape.spoken, None, [])
     newest = rows[-1]
-    before = rows[-2] if len(rows) > 1 and rows[-2].end_ms == newest.start_ms else None
+    before = rows[-2] if len(rows) > 1 and shape.kind.follows(rows[-2].bounds, newest.bounds) else None
     shown = [
-        words.tile(kpi, newest.values[at], before.values[at] if before else None, path(rows, at, shape.size_ms))
+        words.tile(kpi, newest.values[at], before.values[at] if before else None, path(rows, at, shape))
         for at, kpi in enumerate(shape.kpis[:TILES])
     ]
-    return words.tiles(shape.window, newest, shown)
+    return words.tiles(shape.spoken, newest, shown)
 
 
-def path(rows: Sequence[Row], at: int, size_ms: int) -> str:
-    """A KPI of consecutive rows as an SVG path in a box of 100 by 24; a window that is missing or unknown is a gap."""
+def path(rows: Sequence[Row], at: int, shape: Shape) -> str:
+    """A KPI of rows, oldest first, as an SVG path in a box of 100 by 24; a window that is missing or unknown is a gap."""
     drawn: list[tuple[Row, Value]] = [(row, row.values[at]) for row in rows]
     known = [value for _, value in drawn if isinstance(value, float)]
     if not known:
         return ""
     low, high = min(known), max(known)
     height = high / 2 - low / 2  # halves: from -1e308 to 1e308 it is further than the largest double
-    from_ms, to_ms = rows[0].start_ms, rows[-1].start_ms
-    parts, pen_ms = [], -1
+    kind = shape.kind
+    from_ms, to_ms = (kind.place(rows[end].bounds) for end in (0, -1))
+    parts: list[str] = []
+    before: Row | None = None
     for row, value in drawn:
-        if not isinstance(value, float):
-            continue
-        x = 100 * (row.start_ms - from_ms) / max(to_ms - from_ms, size_ms)
-        y = 22 - 20 * ((value / 2 - low / 2) / height) if height else 12.0
-        parts.append(f"{'L' if pen_ms == row.start_ms else 'M'}{x:.1f} {y:.1f}")
-        pen_ms = row.end_ms
+        if isinstance(value, float):
+            x = 100 * (kind.place(row.bounds) - from_ms) / max(to_ms - from_ms, shape.spacing_ms, 1)
+            y = 22 - 20 * ((value / 2 - low / 2) / height) if height else 12.0
+            parts.append(f"{'L' if before and kind.follows(before.bounds, row.bounds) else 'M'}{x:.1f} {y:.1f}")
+        before = row if isinstance(value, float) else None
     return "".join(parts)
 
 

@@ -151,14 +151,17 @@ class Page:
 
     def _look(self) -> None:
         """Resolve the wish anew; draw anew only if that changes what is shown."""
-        wish = replace(self._wish, topic=self._view.shape.topic) if self._view and not self._wish.topic else self._wish
-        view = resolve(wish, self._board.catalog)  # what is shown unasked stays when topics come that would be shown before it
+        wish, catalog = self._wish, self._board.catalog
+        if self._view and not wish.topic and self._view.shape.topic in catalog:
+            wish = replace(wish, topic=self._view.shape.topic)  # what is shown unasked stays when topics come that would be shown before it
+        view = resolve(wish, catalog)
         self._controls.follow([*self._board.catalog], self._wish)
         if view is None:
             self._view, self._lines, self._groups, self._cards = None, [], [], []
             self._charts.children = [self._empty]
             self._heading.text = self._legend.text = self._asides.text = ""
             self._asides.visible = False
+            self._say()
         elif view != self._view:
             elsewhere = self._view is None or self._view.shape.topic != view.shape.topic
             self._view = view

@@ -94,11 +94,11 @@ def read_values(text: str) -> tuple[str | None, ...]:
 class View:
     """What is shown: KPI topics of one source topic (one window size, or all), some of their KPIs, one group set, the chosen groups.
 
-    No groups: those with the largest newest values.
+    `windows`: all that there are, and what people call them. No groups: those with the largest newest values.
     """
 
     shapes: tuple[Shape, ...]
-    windows: tuple[str, ...]
+    windows: Mapping[str, str]
     kpis: tuple[Kpi, ...]
     sets: tuple[tuple[str, ...], ...]
     by: tuple[str, ...]
@@ -131,7 +131,8 @@ def resolve(wish: Wish, catalog: Catalog) -> View | None:
     known = {kpi.name: kpi for shape in reversed(shapes) for kpi in shape.kpis}
     kpis = tuple(kpi for name, kpi in known.items() if name in wish.kpis)
     by = wish.by if wish.by in sets else sets[0]
-    return View(shapes, tuple(offers), kpis or tuple(known.values()), sets, by, wish.groups if by == wish.by else ())
+    windows = {name: offer.shape.spoken for name, offer in offers.items()}
+    return View(shapes, windows, kpis or tuple(known.values()), sets, by, wish.groups if by == wish.by else ())
 
 
 def groups_shown(view: View, board: Board) -> list[Group]:

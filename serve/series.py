@@ -29,7 +29,7 @@ class Offer(NamedTuple):
     sets: tuple[By, ...]
 
 
-Catalog = Mapping[str, Mapping[str, Offer]]  # source topic -> window, smallest first -> offer
+Catalog = Mapping[str, Mapping[str, Offer]]  # source topic -> window, smallest first, sessions last -> offer
 
 
 class Board:
@@ -61,6 +61,16 @@ class Board:
                 self._watermarks[shape.topic] = max(row.end_ms, self._watermarks.get(shape.topic, row.end_ms))
             if before != (table.shape, table.sets) or shape.topic not in self.catalog or shape.window not in self.catalog[shape.topic]:
                 self._offer()
+
+    def forget(self, topic: str, window: str) -> None:
+        """Give up all rows of a KPI topic: it is not there any more."""
+        with self._lock:
+            if self._tables.pop((topic, window), None) is None:
+                return
+            if not any(its_topic == topic for its_topic, _ in self._tables):
+                for known in (self._newest, self._watermarks, self._arrived):
+                    known.pop(topic, None)
+            self._offer()
 
     def count(self, fate: str, topic: str, reason: str) -> None:
         """Count a message that is "late" or "dead"."""
@@ -147,7 +157,12 @@ class Board:
 
     def _offer(self) -> None:
         catalog: dict[str, dict[str, Offer]] = {}
-        for table in sorted(self._tables.values(), key=lambda table: (table.shape.topic, table.shape.size_ms, table.shape.window)):
+        for table in sorted(self._tables.values(), key=_place):
             catalog.setdefault(table.shape.topic, {})[table.shape.window] = Offer(table.shape, table.sets)
         self.catalog = MappingProxyType(catalog)
         self.version += 1
+
+
+def _place(table: Table) -> tuple[str, bool, int, int, str]:
+    shape = table.shape
+    return shape.topic, shape.kind.is_session, shape.size_ms, shape.kind.step_ms, shape.window

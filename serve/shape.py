@@ -10,17 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from heapq import nsmallest
+from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
-Bars = tuple[tuple[str, float], ...]  # label -> value, the largest first
+from serve.avro_types import bounded, is_bars, is_text
+from serve.kinds import TUMBLING, Bounds, Kind, read_kind
+
+Bars = tuple[tuple[str, float], ...]  # label -> value, in the order in which they are drawn
 Value = float | str | Bars | None
 LABEL = 80  # characters of a group value
-MOST_BARS = 20
+MOST_BARS = 20  # of a map, which has no order: the largest
+MOST_LISTED = 101  # of an array, which has: a histogram of 100 edges has as many bins
+MOST_EXACT = 1_000_000_000
 DOC = 300  # characters of a text that describes
-NUMBERS = {"int", "long", "float", "double"}
-PRIMITIVE = {*NUMBERS, "null", "boolean", "string", "bytes"}
-PAIR = 2  # fields of a record that is one bar: its label and its number
 CLOSED_BY = {it: it for it in ("data", "idle", "repair")}  # one text for all rows: each of its own takes 53 bytes
 ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -47,6 +50,11 @@ class Row(NamedTuple):
     closed_by: str | None
     values: tuple[Value, ...]
 
+    @property
+    def bounds(self) -> Bounds:
+        """Start and end of its window; no two rows of a group have the same."""
+        return self.start_ms, self.end_ms
+
 
 OPEN, IDLE = "provisional", "final, closed by idle"  # what `state` says of rows that look different on a chart
 
@@ -58,7 +66,11 @@ def state(row: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kpi:
-    """One KPI field: its name in the schema, and what it is. `quantile`: its q, of a `family` of several. `bars`: its values are many."""
+    """One KPI field: its name in the schema, and what it is. `quantile`: its q, of a `family` of several. `bars`: its values are many.
+
+    `text`: its values are words or moments, for which a chart has no place. `error`: how far a value may be off, as a share; as long as
+    there are no more than `exact_up_to` different ones it is exact.
+    """
 
     name: str
     aggregate: str
@@ -68,6 +80,9 @@ class Kpi:
     family: str = ""
     bars: bool = False
     doc: str = ""
+    error: float = 0.0
+    exact_up_to: int = 0
+    text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,17 @@ class Shape:
     fields: Mapping[str, str] = dataclasses.field(hash=False)
     schema_id: int = 0
     doc: str = ""
+    kind: Kind = TUMBLING
+
+    @property
+    def spoken(self) -> str:
+        """What people call its windows."""
+        return self.kind.words(self.size_ms, self.window)
+
+    @property
+    def spacing_ms(self) -> int:
+        """From one window to the next, about; of sessions at least."""
+        return self.kind.spacing_ms(self.size_ms)
 
 
 def read_shape(text: str, schema_id: int = 0) -> Shape | None:
@@ -93,7 +119,7 @@ def read_shape(text: str, schema_id: int = 0) -> Shape | None:
     about = schema.get("kpi") if isinstance(schema, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("size_ms"), int):
         return None
-    if not all(_bounded(field["type"]) for field in schema["fields"]):
+    if not all(bounded(field["type"]) for field in schema["fields"]):
         return None
     kpis, fields = [], {}
     for field in schema["fields"]:
@@ -102,60 +128,23 @@ def read_shape(text: str, schema_id: int = 0) -> Shape | None:
         elif "group" in field:
             fields[str(field["group"])] = field["name"]
     topic, window = str(about.get("topic")), str(about.get("window"))
-    return Shape(topic, window, about["size_ms"], tuple(kpis), fields, schema_id, _doc(schema))
+    return Shape(topic, window, about["size_ms"], tuple(kpis), fields, schema_id, _doc(schema), read_kind(about))
 
 
 def _kpi(field: Mapping[str, Any], said: Mapping[str, Any]) -> Kpi:
     aggregate, of, unit, family = (str(said.get(name) or "") for name in ("aggregate", "of", "unit", "family"))
     q = said.get("q")
     quantile = float(q) if isinstance(q, int | float) and not isinstance(q, bool) and 0 <= q <= 1 else None
-    return Kpi(field["name"], aggregate, of, unit, quantile, family, _is_bars(field["type"]), _doc(field))
+    error, exact = (
+        it if isinstance(it, int | float) and not isinstance(it, bool) else 0 for it in (said.get("error"), said.get("exact_up_to"))
+    )
+    bound = (float(error) if 0 < error < 1 else 0.0, int(exact) if 0 < exact < MOST_EXACT else 0)
+    return Kpi(field["name"], aggregate, of, unit, quantile, family, is_bars(field["type"]), _doc(field), *bound, is_text(field["type"]))
 
 
 def _doc(said: Mapping[str, Any]) -> str:
     doc = said.get("doc")
     return visible(" ".join(doc[: 2 * DOC].split()))[:DOC] if isinstance(doc, str) else ""
-
-
-def _is_bars(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
-    """Whether a type, or the one beside null, is a map of numbers, or an array of records of one text and one number."""
-    kinds = [it for it in kind if it != "null"] if isinstance(kind, list) else [kind]
-    return len(kinds) == 1 and (_is_list(kinds[0]) or (_is(kinds[0], "map") and _is_number(kinds[0]["values"])))
-
-
-def _is_list(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
-    if not _is(kind, "array") or not _is(kind["items"], "record"):
-        return False
-    types = [field["type"] for field in kind["items"]["fields"]]
-    return len(types) == PAIR and any(map(_is_number, types)) and "string" in map(_plainly, types)
-
-
-def _is(kind: object, name: str) -> bool:
-    return isinstance(kind, dict) and kind["type"] == name
-
-
-def _is_number(kind: object) -> bool:
-    return _plainly(kind) in NUMBERS or (isinstance(kind, dict) and kind.get("logicalType") == "decimal")
-
-
-def _plainly(kind: object) -> object:
-    return kind["type"] if isinstance(kind, dict) and isinstance(kind["type"], str) else kind
-
-
-def _bounded(kind: Any) -> bool:  # noqa: ANN401 - as JSON has it
-    """Whether a value of this type takes no more room than its bytes: five bytes may claim to be a thousand million nulls in an array.
-
-    A type that is known by its name alone may hold itself, nested without end.
-    """
-    if isinstance(kind, list):
-        return all(map(_bounded, kind))
-    if isinstance(kind, str):
-        return kind in PRIMITIVE
-    if kind["type"] == "record":
-        return all(_bounded(field["type"]) for field in kind["fields"])
-    if kind["type"] == "array":
-        return _is_list(kind)
-    return kind["type"] in {"enum", "fixed"} or _bounded(kind["values"] if kind["type"] == "map" else kind["type"])
 
 
 def plain(text: str) -> dict[str, Any]:
@@ -191,17 +180,20 @@ def shown(value: object) -> Value:
 
 
 def bars(value: object) -> Bars | None:
-    """The largest of many values, as labels and numbers; equal ones by name. What is no finite number is left out, no label is there twice.
+    """Many values as labels and numbers: an array's first ones in their order, a map's largest, equal ones by name.
 
-    >>> bars({"DE": 3, "FR": 12, "": 3, "IT": float("nan")}), bars([{"value": "DE", "count": 12}])
-    ((('FR', 12.0), ('(empty)', 3.0), ('DE', 3.0)), (('DE', 12.0),))
+    What is no finite number is left out, no label is there twice.
+
+    >>> bars({"DE": 3, "FR": 12, "": 3, "IT": float("nan")}), bars([{"bin": "< 10", "events": 1}, {"bin": "≥ 10", "events": 12}])
+    ((('FR', 12.0), ('(empty)', 3.0), ('DE', 3.0)), (('< 10', 1.0), ('≥ 10', 12.0)))
     """
     if not isinstance(value, Mapping | list):
         return None
     pairs = value.items() if isinstance(value, Mapping) else map(_pair, value)
     known = ((str(name), number) for name, it in pairs if isinstance(number := shown(it), float))
+    ordered = islice(known, MOST_LISTED) if isinstance(value, list) else nsmallest(MOST_BARS, known, key=lambda pair: (-pair[1], pair[0]))
     labels: dict[str, float] = {}
-    for name, number in nsmallest(MOST_BARS, known, key=lambda pair: (-pair[1], pair[0])):
+    for name, number in ordered:
         text = label([name])
         labels[text if text not in labels else f"{text} ({len(labels) + 1})"] = number
     return tuple(labels.items())

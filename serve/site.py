@@ -26,7 +26,7 @@ from tornado.web import OutputTransform, RequestHandler
 from serve import door, feed, metrics
 from serve.export import chosen, csv_parts, file_name, known
 from serve.health import health
-from serve.selection import read_wish, resolve
+from serve.selection import ALL, read_wish, resolve
 from serve.settings import Settings
 
 APP = Path(__file__).with_name("dashboard")
@@ -93,9 +93,10 @@ class Export(RequestHandler):
         board, wish = feed.running().board, read_wish(self.request.arguments)
         view = resolve(wish, board.catalog)
         if view is None:
-            self.set_status(404)
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.finish(f"no KPI row of {wish.topic} has come\n" if wish.topic else "no KPI row has come\n")
+            self._none(f"no KPI row of {wish.topic} has come" if wish.topic else "no KPI row has come")
+            return
+        if wish.window not in {"", ALL, *view.windows}:
+            self._none(f"{view.shape.topic} has no window {wish.window}, only {', '.join(view.windows)}")
             return
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="{file_name(view)}"')
@@ -104,6 +105,11 @@ class Export(RequestHandler):
             self.write(part)
             await self.flush()
             await asyncio.sleep(0)
+
+    def _none(self, why: str) -> None:
+        self.set_status(404)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{' '.join(why.split())}\n")
 
 
 class Site(BokehTornado):

@@ -28,7 +28,7 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Series:
-    """The windows of one group, by start. `version`: the board's at its last change. `name`: what is searched. `number`: of its coming."""
+    """The windows of one group, in order. `version`: the board's at its last change. `name`: what is searched. `number`: of its coming."""
 
     group: Group
     name: str
@@ -39,9 +39,9 @@ class Series:
 
     def upsert(self, point: Point, most: int) -> bool:
         """Put a point where its window is, unless what is there supersedes it; keep the newest `most`. True if something changed."""
-        points, start_ms = self.points, point.row.start_ms
-        at = bisect_left(points, start_ms, key=lambda point: point.row.start_ms)
-        if at < len(points) and points[at].row.start_ms == start_ms:
+        points, bounds = self.points, point.row.bounds
+        at = bisect_left(points, bounds, key=lambda point: point.row.bounds)
+        if at < len(points) and points[at].row.bounds == bounds:
             if not supersedes(point, points[at]):
                 return False
             points[at] = point
@@ -129,7 +129,7 @@ class Table:
 
     def _added(self, row: Row) -> Series | None:
         """A series for a new group. None where the table is full of groups that are still changing."""
-        if len(self.groups) >= GROUPS and not self._dropped_stalest(row.start_ms):
+        if len(self.groups) >= GROUPS and not self._dropped_stalest(row.end_ms):
             return None
         self.came += 1
         added = self.groups[row.group] = Series(row.group, label(row.group.values).casefold(), self.came)
@@ -138,9 +138,9 @@ class Table:
             self.sets = tuple(sorted((*self.sets, row.group.by), key=lambda by: (len(by), by)))
         return added
 
-    def _dropped_stalest(self, start_ms: int) -> bool:
+    def _dropped_stalest(self, end_ms: int) -> bool:
         stalest = next(group for group in self.groups if group != TOTAL)
-        if self.groups[stalest].points[-1].row.start_ms + POINTS_FEW * self.shape.size_ms > start_ms:
+        if self.groups[stalest].points[-1].row.end_ms + POINTS_FEW * self.shape.spacing_ms > end_ms:
             return False
         del self.groups[stalest]
         self.sizes[stalest.by] -= 1

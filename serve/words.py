@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from heapq import nlargest
 from html import escape
 from math import floor, log10
+from operator import itemgetter
 
 from serve.feed import DISCOVERY_S, State
 from serve.selection import ALL, View
@@ -31,7 +33,7 @@ def number(value: Value) -> str:
     ['2,630', '12.35 M', '42', '0', '0.00123', '-1e-09', 'Berlin', 'unknown']
     """
     if isinstance(value, tuple):
-        return ", ".join(f"{name} {number(its)}" for name, its in value[:3]) or "none"
+        return ", ".join(f"{name} {number(its)}" for name, its in nlargest(3, value, key=itemgetter(1))) or "none"
     if value is None or isinstance(value, str):
         return "unknown" if value is None else value
     for size, name in LARGE:
@@ -140,6 +142,28 @@ def link(topic: str, query: str, *, chosen: bool) -> str:
     return f'<h2 class="name"><a href="?{escape(query)}"{current}>{escape(topic)}</a></h2>'
 
 
+def short_bound(kpi: Kpi) -> str:
+    """How far a value may be off, behind it.
+
+    >>> short_bound(Kpi("p95", "quantile", "ms", "", error=0.01)), short_bound(Kpi("orders", "count", "*", ""))
+    ('± 1 %', '')
+    """
+    return f"± {kpi.error * 100:.2g} %" if kpi.error else ""
+
+
+def bound(kpi: Kpi) -> str:
+    """The same, and from when on.
+
+    >>> bound(Kpi("buyers", "distinct", "id", "", error=0.02, exact_up_to=1024))
+    '± 2 % above 1,024'
+    >>> bound(Kpi("top", "top", "sku", "", bars=True, error=1 / 1025, exact_up_to=1024))
+    'above 1,024 different values at most 0.098 % of the events too low'
+    """
+    if kpi.bars and kpi.error:
+        return f"above {kpi.exact_up_to:,} different values at most {kpi.error * 100:.2g} % of the events too low"
+    return short_bound(kpi) + (f" above {kpi.exact_up_to:,}" if kpi.error and kpi.exact_up_to else "")
+
+
 def tiles(window: str, row: Row | None, kpis: Sequence[str]) -> str:
     """An overview card: the tiles of a topic's KPIs, below what they are of."""
     if row is None:
@@ -165,7 +189,9 @@ def freshness(now: float, newest_ms: int | None, watermark_ms: int | None, lag: 
 def heading(view: View, fresh: str) -> str:
     """What the charts below show: topic, window, groups and freshness."""
     by = f" · by {escape(', '.join(view.by))}" if view.by else ""
-    windows = "windows of every size" if view.window == ALL else f"{escape(view.window)} windows"
+    shape = view.shape
+    one = f"{shape.spoken} windows" if shape.kind.name == "tumbling" else shape.spoken
+    windows = "windows of every size" if view.window == ALL else escape(one)
     doc = f'<p class="note">{escape(view.shape.doc)}</p>' if view.shape.doc else ""
     return f'<h2>{escape(view.shape.topic)}</h2>{doc}<p class="note">{windows}{by}</p>{fresh}'
 
@@ -186,7 +212,7 @@ def caption(kpi: Kpi, window: str, row: Row | None, value: Value) -> str:
         shown = "" if isinstance(value, tuple) else _measured(kpi, value)
         newest = f'<p class="newest">{shown}<span class="note">{escape(state)}</span></p>'
     doc = f' title="{escape(kpi.doc)}"' if kpi.doc else ""
-    what = escape((kpi.aggregate + of)[:120])
+    what = escape((kpi.aggregate + of)[:120]) + (f" · {bound(kpi)}" if kpi.error else "")
     return f'{newest}<h3{doc}>{escape(kpi.family or kpi.name)}</h3><p class="note">{what} · {escape(window)}</p>'
 
 

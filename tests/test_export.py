@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serve.export import PART, chosen, csv_parts, csv_text, file_name, known
+from serve.kinds import Kind
 from serve.selection import ALL, Wish, resolve
 from serve.series import Board
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
@@ -162,6 +163,18 @@ def test_rows_outside_of_the_chosen_time_are_left_out() -> None:
     assert len(exported(board, Wish(last="5m"))) == 31
     assert [row["window_start"][11:19] for row in exported(board, Wish(until_ms=15_000))] == ["00:00:00", "00:00:10"]
     assert len(exported(board, Wish(last="5m", until_ms=900_000))) == 31
+
+
+def test_of_a_stretch_so_far_the_chosen_time_counts_by_steps() -> None:
+    #  [0--1)           minutes
+    #  [0----2) ...
+    #  [0-----------99)
+    shape, board = replace(SHAPE, window="cumulate-1d-1m", size_ms=86_400_000, kind=Kind("cumulate", 60_000)), Board()
+    for number in range(1, 100):
+        board.upsert(shape, ROW._replace(start_ms=0, end_ms=number * 60_000), 0)
+    assert [row["window_end"][11:16] for row in exported(board, Wish(last="5m"))] == ["01:34", "01:35", "01:36", "01:37", "01:38", "01:39"]
+    assert [row["window_end"][11:16] for row in exported(board, Wish(until_ms=90_000))] == ["00:01", "00:02"]
+    assert {(row["window"], row["window_start"][11:16]) for row in exported(board, Wish())} == {("cumulate-1d-1m", "00:00")}
 
 
 def test_all_window_sizes_are_in_one_file() -> None:

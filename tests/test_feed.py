@@ -344,6 +344,42 @@ def test_a_topic_that_was_deleted_and_made_anew_is_read_from_its_new_beginning(c
         within(20, lambda: values(at, source) == [0, 1, 2, 3, 4, 5])
 
 
+def test_a_topic_that_was_deleted_is_forgotten_and_when_it_comes_back_much_later_it_is_read_anew(cluster: Cluster, source: str) -> None:
+    rows, other = topic(cluster, source), topic(cluster, f"{source}.other")
+    for each in (rows, other):
+        each.send(0, {"orders": 1})
+        each.flush()
+    with feeding(cluster) as at:
+        within(10, lambda: values(at, source) == values(at, other.source) == [1])
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        admin.delete_topics([rows.name])[rows.name].result(10)
+        within(3 * DISCOVERY_S + 5, lambda: source not in at.board.catalog)
+        assert values(at, other.source) == [1]
+        create(cluster.bootstrap, rows.name)
+        rows.send(SIZE_MS, {"orders": 2})
+        rows.flush()
+        within(20, lambda: values(at, source) == [2])
+
+
+@pytest.mark.parametrize(
+    ("name", "minutes"),
+    [
+        ("kpi.shop.5m-1m", 1),
+        ("kpi.shop.session-30s", 0.5),
+        ("kpi.shop.cumulate-1d-1m", 1),
+        ("kpi.shop.cumulate-1d-1h-America-Port-au-Prince", 60),
+        ("kpi.shop.1d-Etc-GMTplus5", 1440),
+        ("kpi.shop.1d-Etc-GMT-5", 1440),
+        ("kpi.shop.1w", 7 * 1440),
+        ("kpi.shop.1mo-Europe-Berlin", 31 * 1440),
+        ("kpi.shop.1y", 366 * 1440),
+        ("kpi.a.10s.strange", 0),
+    ],
+)
+def test_how_far_back_a_chart_reaches_is_known_by_the_name_of_its_topic(name: str, minutes: float) -> None:
+    assert history.reach_ms(name) == history.POINTS * minutes * 60_000
+
+
 class Broken(Board):
     """Fails once, as a bug would."""
 

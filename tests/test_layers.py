@@ -90,8 +90,8 @@ LIBRARIES = {
     for library in (*FLOWS_MAY_IMPORT, "bokeh", "tornado")
 }
 
-# What of flows a reader of KPI topics needs: how to reach Kafka and the registry, and what went wrong there.
-SERVE_KNOWS = {"connection", "registry", "fields", "errors", "exposition"}
+# What of flows a reader of KPI topics needs: how to reach Kafka and the registry, what went wrong there, how lengths of time are spelled.
+SERVE_KNOWS = {"connection", "registry", "fields", "errors", "exposition", "durations"}
 
 # The audit is an independent second program: it shares what is declared, and what things are called, but nothing that reads or computes.
 AUDIT_KNOWS = {

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bokeh.document import Document
+from bokeh.plotting import figure
 
 from flows.connection import connection
 from serve.asides import Aside
 from serve.controls import Controls
 from serve.feed import Feed
+from serve.kinds import Kind
 from serve.page import Page
 from serve.series import Board
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
@@ -119,6 +121,38 @@ def test_the_last_group_and_the_last_kpi_unticked_are_the_page_s_choice_again() 
     alone = Opened(row(0, values=(1.0,)), shape=replace(SHOP, kpis=KPIS[:1]))
     alone.controls.kpis.active = []
     assert alone.controls.kpis.active == [0]
+
+
+def test_what_people_call_windows_stands_in_the_list_and_what_topics_call_them_in_the_address() -> None:
+    opened = Opened(row(0))
+    hopping = replace(SHOP, window="5m-1m", size_ms=300_000, kind=Kind("hopping", 60_000))
+    opened.feed.board.upsert(hopping, row(0), 0)
+    opened.page.tick()
+    assert opened.controls.window.options == [("10s", "10s"), ("5m-1m", "5m every 1m"), ("all", "all, side by side")]
+    opened.controls.window.value = "5m-1m"
+    assert opened.page._wish.window == "5m-1m"
+
+
+def test_a_page_whose_topic_is_gone_shows_another_unless_it_was_asked_for() -> None:
+    opened, asked = Opened(row(0)), Opened(row(0), query="topic=shop")
+    for each in (opened, asked):
+        each.feed.board.upsert(replace(SHOP, topic="zoo"), row(0), 0)
+        each.page.tick()
+        each.feed.board.forget("shop", "10s")
+        each.page.tick()
+    assert [opened.page._view and opened.page._view.shape.topic, asked.page._view] == ["zoo", None]
+    assert "No row of shop" in asked.page._empty.text
+    assert asked.controls.topic.options == ["zoo", "shop"]
+
+
+def test_a_kpi_of_words_has_its_newest_value_and_its_table_and_no_chart_of_nothing() -> None:
+    shape = replace(SHOP, kpis=(Kpi("last_city", "last", "city", "", text=True), KPIS[0]))
+    opened = Opened(row(0)._replace(values=("Berlin", 1.0)), shape=shape)
+    words, number = opened.page._cards
+    assert [len([*card.root.select({"type": figure})]) for card in (words, number)] == [0, 1]
+    assert "Berlin" in words._caption.text
+    words.toggle.active = True
+    assert "<td>Berlin</td>" in words._table.text
 
 
 def test_a_group_keeps_its_colour_while_others_come_and_go() -> None:

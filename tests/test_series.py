@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.asides import NEWEST, SOURCES, Aside, read_aside
+from serve.kinds import TUMBLING, Kind
 from serve.series import BUDGET, GROUPS, POINTS, POINTS_FEW, POINTS_GROUP, REASONS, Board
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
 
@@ -111,16 +112,67 @@ def test_in_a_full_topic_a_group_that_has_ended_makes_room() -> None:
     assert made.group_count("shop", "10s", ("country",)) == GROUPS
 
 
+def test_in_a_full_topic_a_group_makes_room_that_has_had_no_step_for_long_though_its_stretch_is_under_way() -> None:
+    cumulate = Shape("shop", "10s", 10_000 * SIZE_MS, (ORDERS,), {}, kind=Kind("cumulate", SIZE_MS))
+    made = Board()
+    for number in range(GROUPS):
+        made.upsert(cumulate, row(0, group=country(f"c{number}")), 0)
+    for end in (POINTS_FEW, POINTS_FEW + 1):
+        made.upsert(cumulate, row(0, group=country(f"new{end}"), end_ms=end * SIZE_MS), 0)
+    assert [len(shown(made, country(name))) for name in ("c0", f"new{POINTS_FEW}", f"new{POINTS_FEW + 1}")] == [0, 0, 1]
+
+
 def test_groups_are_offered_by_the_events_of_their_newest_window() -> None:
     made = board(row(0, group=country("DE"), events=5), row(0, group=country("FR"), events=9), row(1, group=country("FR"), events=1))
     assert made.top("shop", "10s", ("country",), 5) == [country("DE"), country("FR")]
 
 
-def test_windows_are_offered_by_their_size() -> None:
+def test_windows_are_offered_by_their_size_and_sessions_last() -> None:
     made = Board()
-    for window, size_ms in (("1m", 60_000), ("10s", 10_000), ("5m", 300_000)):
-        made.upsert(Shape("shop", window, size_ms, (ORDERS,), {}), row(0), 0)
-    assert list(made.catalog["shop"]) == ["10s", "1m", "5m"]
+    windows = {
+        "1m-10s": (60_000, Kind("hopping", 10_000)),
+        "1m": (60_000, TUMBLING),
+        "session-5s": (5_000, Kind("session")),
+        "10s": (10_000, TUMBLING),
+    }
+    for window, (size_ms, kind) in windows.items():
+        made.upsert(Shape("shop", window, size_ms, (ORDERS,), {}, kind=kind), row(0), 0)
+    assert list(made.catalog["shop"]) == ["10s", "1m", "1m-10s", "session-5s"]
+
+
+def test_windows_that_begin_together_are_rows_of_their_own() -> None:
+    #  [0--10)        a row of its own each, whatever order they come in
+    #  [0------20)
+    #  [0----------30)
+    cumulate = Shape("shop", "10s", 60_000, (ORDERS,), {}, kind=Kind("cumulate", 10_000))
+    rows = [row(0, float(end), end_ms=end * SIZE_MS) for end in (1, 2, 3)]
+    for order in permutations([*rows, row(0, 9.0, -1, end_ms=2 * SIZE_MS)]):  # the last one is an older revision
+        made = Board()
+        for each in order:
+            made.upsert(cumulate, each, 0)
+        assert shown(made) == rows
+
+
+def test_of_a_long_stretch_the_newest_steps_are_kept() -> None:
+    cumulate = Shape("shop", "10s", 10_000 * SIZE_MS, (ORDERS,), {}, kind=Kind("cumulate", SIZE_MS))
+    made = Board()
+    for end in Random(1).sample(range(1, 2 * POINTS + 1), 2 * POINTS):
+        made.upsert(cumulate, row(0, end_ms=end * SIZE_MS), 0)
+    assert [it.end_ms for it in shown(made)] == [end * SIZE_MS for end in range(POINTS + 1, 2 * POINTS + 1)]
+
+
+def test_a_topic_that_is_forgotten_is_offered_no_more_and_its_source_keeps_its_other_windows() -> None:
+    made = board(row(0))
+    made.upsert(Shape("shop", "1m", 60_000, (ORDERS,), {}), row(0, end_ms=60_000), 5)
+    made.upsert(Shape("pay", "10s", SIZE_MS, (ORDERS,), {}), row(0), 0)
+    made.forget("shop", "10s")
+    made.forget("shop", "never")
+    assert {topic: [*offers] for topic, offers in made.catalog.items()} == {"shop": ["1m"], "pay": ["10s"]}
+    assert (shown(made), made.newest_ms("shop")) == ([], 5)
+    before = made.version
+    made.forget("shop", "1m")
+    assert ([*made.catalog], made.newest_ms("shop"), made.watermark_ms("shop"), made.arrived("shop")) == (["pay"], None, None, 0)
+    assert made.version > before
 
 
 def test_a_new_schema_adds_its_kpi_and_keeps_what_was_known() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from serve import shape
-from serve.shape import DOC, MOST_BARS, Bars, Group, Kpi, Shape, Value, label, plain, read_row, read_shape, shown
+from serve import kinds, shape
+from serve.kinds import Kind
+from serve.shape import DOC, MOST_BARS, MOST_LISTED, Bars, Group, Kpi, Shape, Value, label, plain, read_row, read_shape, shown
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 TEXT = json.dumps(
@@ -33,7 +34,7 @@ TEXT = json.dumps(
         ],
     }
 )
-KPIS = (Kpi("revenue", "sum", "total", "EUR"), Kpi("last_seen", "max", "at", ""))
+KPIS = (Kpi("revenue", "sum", "total", "EUR"), Kpi("last_seen", "max", "at", "", text=True))
 SHAPE = Shape("shop.orders", "1m", 60_000, KPIS, {"address.country": "address_country"}, 7)
 VALUE: dict[str, object] = {
     "group_by": "address.country",
@@ -138,18 +139,72 @@ def test_texts_of_the_schema_are_one_line_and_not_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"),
+    ("kind", "value", "order"),
     [
-        (MAP, {"DE": 1.5, "FR": 3.0, "AT": 1.5}),
-        (LIST, [{"value": "DE", "count": 1}, {"value": "FR", "count": 3}, {"value": "AT", "count": 1}]),
+        (MAP, {"DE": 1.5, "FR": 3.0, "AT": 1.5}, ["FR", "AT", "DE"]),  # a map has no order: the largest first, equal ones by name
+        (LIST, [{"value": "DE", "count": 1}, {"value": "FR", "count": 3}, {"value": "AT", "count": 1}], ["DE", "FR", "AT"]),
     ],
 )
-def test_many_values_are_bars_the_largest_first_and_equal_ones_by_name(kind: object, value: object) -> None:
+def test_many_values_are_bars_a_maps_the_largest_first_and_an_arrays_in_its_order(kind: object, value: object, order: list[str]) -> None:
     found = read(kind, value)
     assert isinstance(found, tuple)
-    assert [name for name, _ in found] == ["FR", "AT", "DE"]
+    assert [name for name, _ in found] == order
     assert (kpi(widened(kind)) or SHAPE.kpis[0]).bars
     assert read(kind, None) is None
+
+
+def test_all_bins_of_a_histogram_are_kept_in_their_order_and_no_more_than_it_can_have() -> None:
+    bins = ["< 0", *(f"{edge} \u2013 {edge + 1}" for edge in range(99)), "≥ 99"]
+    value = [{"value": name, "count": (7 * at) % 101} for at, name in enumerate(bins)]
+    assert read(LIST, value) == tuple((name, float((7 * at) % 101)) for at, name in enumerate(bins))
+    assert len(read(LIST, [*value, *({"value": f"x{at}", "count": 1} for at in range(100))]) or ()) == MOST_LISTED  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("string", True), ({"type": "enum", "name": "e", "symbols": ["a"]}, True), (MILLIS, True), ("boolean", False), (MAP, False)],
+)
+def test_words_and_moments_are_text_and_anything_else_is_not(kind: object, *, text: bool) -> None:
+    assert [it.text for it in (kpi(widened(kind)),) if it] == [text]
+
+
+@pytest.mark.parametrize(
+    ("said", "bound"),
+    [
+        ({"error": 0.02, "exact_up_to": 1_024}, (0.02, 1_024)),
+        ({"error": 0.01}, (0.01, 0)),
+        ({"error": "0.1", "exact_up_to": True}, (0.0, 0)),
+        ({"error": math.inf, "exact_up_to": math.inf}, (0.0, 0)),
+        ({"error": -1, "exact_up_to": -5}, (0.0, 0)),
+    ],
+)
+def test_a_kpi_says_how_far_it_may_be_off(said: dict[str, object], bound: tuple[float, int]) -> None:
+    assert [(it.error, it.exact_up_to) for it in (kpi(widened("double", said)),) if it] == [bound]
+
+
+ABOUT = {"topic": "shop.orders", "window": "x", "size_ms": 300_000}
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "spoken"),
+    [
+        ({}, Kind(), "x"),  # as schemas were before there were kinds
+        ({"kind": "tumbling", "step_ms": 0, "unit": "", "zone": ""}, Kind(), "x"),
+        ({"kind": "tumbling", "unit": "1d", "zone": "Europe/Berlin"}, Kind("tumbling", 0, "1d", "Europe/Berlin"), "1d Europe/Berlin"),
+        ({"kind": "hopping", "step_ms": 60_000}, Kind("hopping", 60_000), "5m every 1m"),
+        ({"kind": "cumulate", "step_ms": 60_000}, Kind("cumulate", 60_000), "5m so far, each 1m"),
+        ({"kind": "cumulate", "step_ms": 60_000, "unit": "1d"}, Kind("cumulate", 60_000, "1d"), "1d so far, each 1m"),
+        ({"kind": "session", "step_ms": 7}, Kind("session"), "sessions, 5m gap"),
+        ({"kind": "hopping"}, Kind(), "x"),
+        ({"kind": "hopping", "step_ms": True}, Kind(), "x"),
+        ({"kind": "spiral", "step_ms": 60_000}, Kind(), "x"),
+        ({"kind": ["session"], "unit": 7, "zone": "<b>"}, Kind(), "x"),
+    ],
+)
+def test_a_schema_says_of_what_kind_its_windows_are(said: dict[str, object], kind: Kind, spoken: str) -> None:
+    shape = read_shape(json.dumps(json.loads(TEXT) | {"kpi": ABOUT | said}))
+    assert shape
+    assert (shape.kind, shape.spoken) == (kind, spoken)
 
 
 @pytest.mark.parametrize("kind", ["double", "string", {"type": "map", "values": MAP}, {"type": "map", "values": "string"}])
@@ -198,4 +253,4 @@ def test_only_the_bounds_of_a_window_are_read_as_bare_integers() -> None:
 
 
 def test_the_examples_in_the_documentation_are_true() -> None:
-    assert doctest.testmod(shape).failed == 0
+    assert doctest.testmod(shape).failed == doctest.testmod(kinds).failed == 0

@@ -1,7 +1,9 @@
 """What the page says, and that nothing from a topic is HTML in it."""
 
 import doctest
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from serve import listings, words
 from serve.asides import Aside
 from serve.feed import State
+from serve.kinds import Kind
 from serve.selection import View
 from serve.shape import TOTAL, Group, Kpi, Row, Shape
 
@@ -16,7 +19,7 @@ EVIL = '<img src=x onerror="alert(1)">'
 KPI = Kpi(EVIL, EVIL, EVIL, EVIL, family=EVIL, doc=EVIL)
 ROW = Row(Group((EVIL,), (EVIL,)), 0, 10_000, 5, 1, True, EVIL, (EVIL,))
 SHAPE = Shape(EVIL, EVIL, 10_000, (KPI,), {}, doc=EVIL)
-VIEW = View((SHAPE,), (EVIL,), (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
+VIEW = View((SHAPE,), {EVIL: EVIL}, (KPI,), ((EVIL,),), (EVIL,), ((EVIL,),))
 ASIDE = Aside("dead", EVIL, EVIL, EVIL, 0, 7, 0, None, EVIL.encode(), 300)
 FINE = State("127.0.0.1:9092", "http://127.0.0.1:8081", looked=True)
 
@@ -97,6 +100,33 @@ def test_a_table_has_the_newest_rows_first_with_all_digits_and_says_what_it_leav
     assert "<td>provisional</td>" in text
     assert "<td>final, closed by idle</td>" in text
     assert '<th scope="col">Value (EUR)</th>' in text
+
+
+def test_a_table_of_a_stretch_so_far_has_its_newest_step_first_and_says_how_far_a_value_may_be_off() -> None:
+    rows = [Row(TOTAL, 0, end * 60_000, 5, 0, True, "data", (float(end),)) for end in (1, 3, 2)]
+    buyers = Kpi("buyers", "distinct", "id", "", error=0.02, exact_up_to=1_024)
+    text = listings.table(buyers, "1d so far, each 1m", [(row, row.values[0]) for row in rows])
+    assert re.findall(r"<td>(\d)</td><td>5</td>", text) == ["3", "2", "1"]
+    assert '<th scope="col">Value (± 2 % above 1,024)</th>' in text
+    assert "Value (ms, ± 1 %)" in listings.table(Kpi("p95", "quantile", "ms", "ms", 0.95, error=0.01), "10s", [])
+
+
+def test_a_chart_says_how_far_its_values_may_be_off_and_whose_windows_they_are() -> None:
+    assert "quantile of ms · ± 1 % · 5m every 1m" in words.caption(
+        Kpi("p95", "quantile", "ms", "ms", 0.95, error=0.01), "5m every 1m", None, None
+    )
+    hopping = replace(SHAPE, window="5m-1m", size_ms=300_000, kind=Kind("hopping", 60_000))
+    session = replace(SHAPE, window="session-30s", size_ms=30_000, kind=Kind("session"))
+    assert ">5m every 1m · by" in words.heading(replace(VIEW, shapes=(hopping,)), "")
+    assert ">sessions, 30s gap · by" in words.heading(replace(VIEW, shapes=(session,)), "")
+
+
+def test_of_many_values_a_tile_says_the_largest_three_whatever_their_order() -> None:
+    assert words.number((("< 10", 1.0), ("10 to 50", 7.0), ("50 to 90", 3.0), ("≥ 90", 9.0))) == "≥ 90 9, 10 to 50 7, 50 to 90 3"
+
+
+def test_a_message_whose_time_nobody_knows_says_so() -> None:
+    assert "time unknown" in listings.asides("shop", [replace(ASIDE, timestamp_ms=-1)], "")
 
 
 def test_a_message_that_was_set_aside_is_shown_with_its_place_and_its_first_bytes() -> None:

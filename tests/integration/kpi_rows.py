@@ -5,7 +5,7 @@ import json
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fastavro
@@ -21,17 +21,18 @@ TEXT = {"type": ["null", "string"], "default": None}
 
 @dataclass
 class KpiTopic:
-    """One KPI topic. `kpis`: name -> (Avro type, what it is)."""
+    """One KPI topic. `kpis`: name -> (Avro type, what it is). `kind`: what its schema says of its windows beside their size."""
 
     bootstrap: str
     registry: Registry
     source: str
     window: str
     size_ms: int
-    kpis: Mapping[str, tuple[Any, Mapping[str, str]]]
+    kpis: Mapping[str, tuple[Any, Mapping[str, Any]]]
     groups: Sequence[str] = ()
     partitions: int = 1
     doc: str = ""
+    kind: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name = f"kpi.{self.source if self.source.replace('.', '').isalnum() else 'strange'}.{self.window}"
@@ -39,7 +40,7 @@ class KpiTopic:
         self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0, "log_level": 0})
         self.define(self.kpis)
 
-    def define(self, kpis: Mapping[str, tuple[Any, Mapping[str, str]]]) -> None:
+    def define(self, kpis: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> None:
         """Register the schemas for these KPIs."""
         self.kpis = kpis
         groups = [{"name": path.replace(".", "_"), **TEXT, "group": path} for path in self.groups]
@@ -47,7 +48,7 @@ class KpiTopic:
         said = [{"name": name, "type": ["null", it[0]], "default": None, "doc": self.doc, "kpi": dict(it[1])} for name, it in kpis.items()]
         rest = [{"name": "revision", "type": "int"}, {"name": "final", "type": "boolean"}, {"name": "closed_by", **TEXT}]
         value = [*key, {"name": "events", "type": "long"}, *said, *rest]
-        about = {"topic": self.source, "window": self.window, "size_ms": self.size_ms}
+        about = {"topic": self.source, "window": self.window, "size_ms": self.size_ms, **self.kind}
         schemas: list[dict[str, Any]] = [
             {"type": "record", "name": "Key", "fields": key},
             {"type": "record", "name": "Value", "fields": value, "doc": self.doc, "kpi": about},
@@ -63,7 +64,10 @@ class KpiTopic:
         group: Mapping[str, str | None] | None = None,
         **said: object,
     ) -> None:
-        """Write one row, at `at_ms` if that is said; `said` overrides events (100), revision (0), final (True), closed_by ("data")."""
+        """Write one row, at `at_ms` if that is said.
+
+        `said` overrides window_end, events (100), revision (0), final (True), closed_by ("data").
+        """
         group, at_ms = group or {}, int(str(said.pop("at_ms", 0)))  # 0: now
         row: dict[str, object] = {"group_by": ",".join(group), "window_start": start_ms, "window_end": start_ms + self.size_ms}
         row |= {path.replace(".", "_"): it for path, it in group.items()}

@@ -174,6 +174,13 @@ def test_the_csv_of_a_topic_that_is_not_there_is_one_line(server: Server) -> Non
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_csv_of_a_window_that_is_not_there_is_one_line(server: Server) -> None:
+    status, headers, body = server.get("/export.csv?topic=shop.orders&window=%0A7s")
+    assert (status, body) == (404, "shop.orders has no window 7s, only 10s\n")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert [server.get(f"/export.csv?topic=shop.orders&window={window}")[0] for window in ("10s", "all")] == [200, 200]
+
+
 @pytest.mark.parametrize("path", ["/", "/dashboard", "/healthz", "/metrics", "/export.csv", "/static/js/bokeh.min.js", "/nowhere"])
 def test_each_response_says_what_a_browser_must_not_do_with_it(server: Server, path: str) -> None:
     _, headers, _ = server.get(path)

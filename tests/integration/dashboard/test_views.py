@@ -1,6 +1,7 @@
 """What a person can do with the page: choose, search, pause, look into tables and messages, save, and change the theme."""
 
 import csv
+import os
 import re
 from typing import Any
 
@@ -12,6 +13,12 @@ from tests.integration.dashboard.three_topics import NOW_MS, PAST, SIZE_MS, SOUR
 from tests.integration.kpi_rows import KpiTopic, set_aside
 
 BY_CHANNEL: tuple[Any, Any] = ({"type": "map", "values": "long"}, {"aggregate": "count by symbol", "of": "channel"})
+
+
+# Where some of a chart's finals are, in pixels of the figure.
+PIXELS = """(() => { const view = Bokeh.index.find_one(plot), source = plot.renderers.find((it) => it.name == "finals").data_source
+    const {x_scale, y_scale} = view.frame, [xs, ys] = ["at", "y2"].map((name) => source.get_column(name))
+    return [1, 2].map((at) => [x_scale.compute(xs[at]), y_scale.compute(ys[at])]) })()"""
 
 
 def latency(q: float) -> tuple[str, Any]:
@@ -31,6 +38,106 @@ def kinds(topics: Topics, cluster: Cluster) -> list[KpiTopic]:
             topic.send(at * topic.size_ms, values)
         topic.flush()
     return made
+
+
+MINUTE_MS = 60_000
+MIDNIGHT_MS = 1_774_652_400_000  # in Berlin, of 28 March 2026; the next day has 23 hours
+DAY = {"unit": "1d", "zone": "Europe/Berlin"}
+EVERY_KIND: dict[str, tuple[str, float, dict[str, object], list[tuple[float, float]]]] = {
+    # in topic names: what people call it, its size, its kind, its windows (minutes)
+    "5m-1m": ("5m every 1m", 5, {"kind": "hopping", "step_ms": MINUTE_MS}, [(at, at + 5) for at in (0, 1, 2, 5, 6)]),
+    "cumulate-1d-1m": ("1d so far, each 1m", 1440, {"kind": "cumulate", "step_ms": MINUTE_MS}, [(0, at) for at in range(1, 41)]),
+    "session-30s": ("sessions, 30s gap", 0.5, {"kind": "session"}, [(0.25, 1.5), (3, 8.75), (30, 30.5)]),
+    "1d-Europe-Berlin": ("1d Europe/Berlin", 1440, {"kind": "tumbling", **DAY}, [(0, 1440), (1440, 2820), (2820, 4260)]),
+}
+
+
+def pairs(name: str) -> Any:
+    """The type of an array of values of that name, and how many events each has."""
+    fields = [{"name": name, "type": "string"}, {"name": "events", "type": "long"}]
+    return {"type": "array", "items": {"type": "record", "name": f"its_{name}", "fields": fields}}
+
+
+OF_EVERY_KIND: dict[str, tuple[Any, Any]] = {
+    "revenue": ("double", {"aggregate": "sum", "of": "total", "unit": "EUR"}),
+    "p95": ("double", {"aggregate": "quantile", "of": "latency_ms", "unit": "ms", "q": 0.95, "family": "latency", "error": 0.01}),
+    "buyers": ("long", {"aggregate": "distinct", "of": "customer_id", "error": 0.02, "exact_up_to": 1024}),
+    "city": ("string", {"aggregate": "last", "of": "city"}),
+    "top": (pairs("value"), {"aggregate": "top", "of": "sku", "k": 3, "error": 1 / 1025, "exact_up_to": 1024}),
+    "delay": (pairs("bin"), {"aggregate": "histogram", "of": "delay_ms", "edges": [10, 50]}),
+}
+
+
+def written(at: int) -> dict[str, Any]:
+    """The values of a row by its number."""
+    bins = [{"bin": name, "events": (at + 3 * place) % 7} for place, name in enumerate(("< 10", "10 \u2013 50", "≥ 50"))]
+    top = [{"value": name, "events": events} for name, events in (("kiwi", 9 + at), ("apple", 4), ("plum", 4))]
+    numbers = {"revenue": 100.0 + 7 * at, "p95": 12.5 + at % 3, "buyers": 1_023 + at}
+    return {**numbers, "city": f"city {at}", "top": top, "delay": bins}
+
+
+@pytest.fixture(scope="module")
+def of_every_kind(topics: Topics, cluster: Cluster) -> str:
+    """A source with a KPI topic for each kind of window; the rows come in no order."""
+    for label, (_, size, kind, windows) in EVERY_KIND.items():
+        registry = topics.topics[0].registry
+        topic = KpiTopic(cluster.bootstrap, registry, "every.kind", label, int(size * MINUTE_MS), OF_EVERY_KIND, ("country",), kind=kind)
+        for at in sorted(range(len(windows)), key=lambda at: (at * 7) % len(windows)):
+            start_ms, end_ms = (MIDNIGHT_MS + int(edge * MINUTE_MS) for edge in windows[at])
+            for group in ({}, {"country": "DE"}):
+                topic.send(start_ms, written(at + len(group)), group, window_end=end_ms)
+        topic.flush()
+    return "every.kind"
+
+
+def test_of_every_kind_of_window_a_chart_shows_exactly_what_is_in_its_topic(tab: Tab, of_every_kind: str) -> None:
+    tab.open(f"?topic={of_every_kind}")
+    until(30, lambda: tab.page.get_by_label("Window", exact=True).locator("option").count() == len(EVERY_KIND) + 1)
+    for label, (words, _, _, windows) in EVERY_KIND.items():
+        tab.choose("Window", words)
+        for group in ("total", "DE"):
+            tab.choose("Grouped by", "nothing: the total" if group == "total" else "country")
+            until(15, lambda: tab.charts()[:1] == [f"revenue {label}"] and tab.column(f"finals {group}"))  # noqa: B023 - asked at once
+            how, *bounds = tab.columns(f"finals {group}", "how", "start", "end")
+            kept = [at for at, its in enumerate(how) if its == "final"]
+            assert len(how) - len(kept) == (label == "5m-1m")  # the one hop that is missing
+            assert [[it[at] for at in kept] for it in bounds] == [
+                [MIDNIGHT_MS + edge[end] * MINUTE_MS for edge in windows] for end in (0, 1)
+            ]
+            values = [written(at + (group == "DE")) for at in range(len(windows))]
+            for place, kpi in enumerate(("revenue", "p95", "buyers")):
+                column = tab.column(f"finals {group}", f"y{place}")
+                assert [column[at] for at in kept] == [it[kpi] for it in values]
+        last = written(len(windows))  # the newest of DE
+        for kpi, name in (("top", "value"), ("delay", "bin")):
+            drawn = tab.drawn(f"{kpi} {label}", "plot.renderers[0].data_source.data")
+            bars = [*zip(drawn["value"], drawn["number"], strict=True)]
+            assert bars == [(it[name], it["events"]) for it in reversed(last[kpi])]  # drawn from below
+        assert tab.page.get_by_role("heading", name="city").is_visible()
+        assert tab.page.locator(".newest", has_text=last["city"]).is_visible()
+        assert tab.page.get_by_text(f"quantile of latency_ms · ± 1 % · {words}").is_visible()
+        for scheme in ("light", "dark") if (folder := os.environ.get("SCREENSHOTS")) else ():
+            tab.choose("Theme", scheme)
+            tab.page.wait_for_timeout(700)
+            tab.page.screenshot(path=f"{folder}/{label}-{scheme}.png", full_page=True)
+
+
+def test_below_the_mouse_a_session_says_how_long_it_was_and_a_number_how_far_it_may_be_off(tab: Tab, of_every_kind: str) -> None:
+    tab.open(f"?topic={of_every_kind}&window=session-30s&kpi=buyers")
+    until(30, lambda: tab.charts() == ["buyers session-30s"] and len(tab.column("finals total")) == 3)
+    plot = tab.page.locator(".bk-Figure[aria-label^=buyers]")
+    plot.scroll_into_view_if_needed()
+    tab.page.wait_for_function("Bokeh.documents[0].is_idle")
+    points = tab.drawn("buyers session-30s", PIXELS)
+    box = plot.bounding_box()
+    assert box is not None
+    for (x, y), said in zip(
+        points, (r"total\s+1,024\s+2026.* · 5 min 45 s long", r"total\s+1,025 ± 2 %\s+2026.* · 30 s long"), strict=True
+    ):
+        tip = tab.page.get_by_text("revision 0")
+        for away in (60, 0):  # a mouse that does not move is over nothing
+            tab.page.mouse.move(box["x"] + x - away, box["y"] + y)
+        until(15, lambda: tip.count() and re.search(said, tip.first.inner_text()))  # noqa: B023 - asked at once
 
 
 def test_window_sizes_stand_side_by_side_or_one_is_chosen(tab: Tab, kinds: list[KpiTopic]) -> None:
