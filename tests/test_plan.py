@@ -13,6 +13,7 @@ from flows.declaration import AGGREGATES
 from flows.durations import label
 from flows.errors import ConfigError
 from flows.fields import Schema, read_schema
+from flows.outputs import _say
 from flows.windows import Window
 from tests.core import MILLIS, money, planned, schema
 
@@ -417,3 +418,13 @@ def test_an_annotated_time_is_measured_too() -> None:
     made = planned("", annotated({"at": (MILLIS, ["last"])}))
 
     assert (made.time, [kpi.name for kpi in made.kpis]) == ("at", ["rate", "at_last"])
+
+
+def test_an_annotation_of_no_use_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = planned("", annotated({"it": ("long", ["summ"])})), planned("", annotated({"it": ("long", ["summ"])}, 2))
+
+    _say(None, one)
+    _say(one, two)
+
+    (line,) = caplog.messages
+    assert line.startswith("t: the schema's annotation \"kpi\" is left out: it: got 'summ', want one of ")

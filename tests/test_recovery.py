@@ -19,7 +19,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from flows.errors import ConfigError
-from flows.recovery import check_others, forget_unfinished, lock, lock_all, lock_supervisor, wait_for_processes
+from flows.recovery import check_others, forget_unfinished, lock, lock_all, lock_supervisor, states, wait_for_processes
 from flows.stop import LOCKED, Stop
 
 HOLD = """
@@ -147,3 +147,18 @@ def test_a_part_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "part-0.sqlite3").write_text("no database, but long enough to look at")
     with pytest.raises(ConfigError, match="want recovery parts that can be read"):
         forget_unfinished(tmp_path)
+
+
+def test_what_a_step_has_snapshotted_last_can_be_read_and_what_was_not_finished_is_left_out(tmp_path: Path) -> None:
+    init_db_dir(tmp_path, 2)  # type: ignore[no-untyped-call]
+    run(tmp_path, [("a", 1), ("b", 2), ("a", 4), TestingSource.EOF()])
+    leave_unfinished(tmp_path, 100)
+
+    assert sorted(states(tmp_path, "count.sum.stateful_flat_map.stateful.stateful_batch")) == [2, 5]
+    assert states(tmp_path, "no.such.step") == []
+
+
+def test_a_directory_that_is_no_recovery_directory_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "part-0.sqlite3").write_text("no database")
+    with pytest.raises(ConfigError, match=r"-r: got .*want recovery parts that can be read"):
+        states(tmp_path, "x")

@@ -296,3 +296,14 @@ def test_a_schema_the_registry_does_not_take_is_a_bad_schema(server: Server, sta
     server.answers["/subjects/a-value/versions"] = (status, {"error_code": code, "message": "incompatible with an earlier schema"})
     with pytest.raises(SchemaError, match="a-value: incompatible with an earlier schema"):
         Registry(server.url).register("a-value", TEXT)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_registry_says_whether_a_schema_would_be_taken(server: Server, good: bool) -> None:
+    server.answers["/compatibility/subjects/a-value/versions/latest"] = (200, {"is_compatible": good})
+    assert Registry(server.url).compatible("a-value", TEXT) == good
+
+
+def test_a_subject_that_is_not_there_takes_any_schema(server: Server) -> None:
+    server.answers["*"] = (404, {"error_code": 40401, "message": "not found"})
+    assert Registry(server.url).compatible("a-value", TEXT)
