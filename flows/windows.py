@@ -177,7 +177,7 @@ def bounds(window: Window, times: Times) -> tuple[Times, Times]:
 def _edges(window: Window, first_ms: int, last_ms: int) -> Times:
     """The calendar's edges from before the first time to after the last."""
     first, last = (datetime.fromtimestamp(time_ms // 1000, UTC).year for time_ms in (first_ms, last_ms))
-    years = range(first - 1, min(last + 1, MAXYEAR) + 1)
+    years = range(first - 1, min(last + 2, MAXYEAR) + 1)  # local years may begin a day before or after
     return np.unique(np.concatenate([*(_year(window.unit, window.zone, year) for year in years), [END_OF_TIME_MS]]))
 
 
