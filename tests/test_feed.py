@@ -21,7 +21,7 @@ from serve.asides import Aside
 from serve.feed import DISCOVERY_S, Feed
 from serve.history import Past
 from serve.rows import Rows
-from serve.series import Board
+from serve.series import POINTS, Board
 from serve.shape import TOTAL, Group, Row, Shape
 from tests.integration.kpi_rows import KpiTopic, create, set_aside
 
@@ -377,7 +377,7 @@ def test_a_topic_that_was_deleted_is_forgotten_and_when_it_comes_back_much_later
     ],
 )
 def test_how_far_back_a_chart_reaches_is_known_by_the_name_of_its_topic(name: str, minutes: float) -> None:
-    assert history.reach_ms(name) == history.POINTS * minutes * 60_000
+    assert history.reach_ms(name) == POINTS * minutes * 60_000
 
 
 class Broken(Board):
