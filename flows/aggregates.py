@@ -203,6 +203,7 @@ def _column(accumulator: str, kpi: Kpi) -> str:
     return f"{accumulator}{edges}:{kpi.of}"
 
 
+@lru_cache(maxsize=64)  # by plan: it is asked for with every frame and table
 def _needed(plan: TopicPlan) -> Needed:
     """Column name -> (what it is of, accumulator), each once, however many KPIs share it."""
     return _needed_of(plan.kpis)
