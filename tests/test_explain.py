@@ -36,7 +36,7 @@ def schemas(draw: st.DrawFn) -> Schema:
     fields: list[dict[str, Any]] = []
     for name in draw(st.lists(st.sampled_from(sorted(TYPES)), unique=True, max_size=6)):
         avro, annotations = TYPES[name]
-        more = {"kpi": draw(st.sampled_from(annotations))} if annotations and draw(st.booleans()) else {}
+        more: dict[str, Any] = draw(st.sampled_from([{}, *({"kpi": annotation} for annotation in annotations)]))
         fields.append({"name": name, "type": avro, **draw(st.sampled_from([{}, {"unit": 'a "b" \\ é\x7f'}])), **more})
     nested = {"type": "record", "name": "In", "fields": [{"name": "c", "type": "string"}, {"name": "m", "type": "int"}]}
     return read_schema(1, json.dumps({"type": "record", "name": "Event", "fields": [*fields, {"name": "in", "type": nested}]}))

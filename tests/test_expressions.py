@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit.measure import part
 from flows.declaration import parse
 from flows.errors import ConfigError
 from flows.expressions import evaluate, roots, type_of
 from flows.intake import Position, take
-from flows.plan import plain, plan
+from flows.plan import TopicPlan, plain, plan
 from flows.said import grouped
 from tests.batches import batch, confluent
 from tests.core import MILLIS, money, planned, schema
@@ -135,3 +136,18 @@ def test_events_are_grouped_by_what_sql_makes_of_them() -> None:
         (None, "true", "7", "3.00"),
     ]
     assert frame["by:digits"].to_list() == [None, "7"], "what cannot be computed is a group of its own"
+
+
+def test_the_audit_groups_by_the_same_sql() -> None:
+    made = planned("by = [['UPPER(address.country) AS region', 'n']]", ORDERS)
+    decoded = pl.DataFrame({"row": [0], "fate": ["folded"], "at": [1_000], "address.country": ["de"], "n": [4]})
+
+    frame = part(made, [[0], [7], [1_000]], with_measures(decoded, made))
+
+    assert frame.select("g0", "g1").rows() == [("DE", "4")]
+
+
+def with_measures(decoded: pl.DataFrame, made: TopicPlan) -> pl.DataFrame:
+    """And the fields that derived KPIs measure."""
+    missing = [pl.lit(None, dtype).alias(path) for path, dtype in made.columns if path not in decoded.columns]
+    return decoded.with_columns(missing)
