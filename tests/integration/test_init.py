@@ -28,10 +28,9 @@ SCHEMA = {
 def test_topics_of_the_cluster_are_declared_with_their_schemas_and_once(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for future in (
-        AdminClient({"bootstrap.servers": cluster.bootstrap}).create_topics([NewTopic("init.visits", 1), NewTopic("init.text", 1)]).values()
-    ):
-        future.result(timeout=30)
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    for future in admin.create_topics([NewTopic("init.visits", 1), NewTopic("init.text", 1)]).values():
+        future.result(timeout=60)
     Registry(cluster.registry_url).register("init.visits-value", json.dumps(SCHEMA))
     shutil.copy(ROOT / "kpi.toml", tmp_path)
     environ = {**cluster.environ, "YES": "1"}
