@@ -22,6 +22,7 @@ from infra.init.tree import read
 from tests.avro import Shape, shapes
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(600)  # whole copies are looked at, by ruff and by tests of their own
 NOBODY = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "YES": "1"}
 WHOLE = """
 import importlib, pathlib, tomllib
