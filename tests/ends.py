@@ -51,7 +51,7 @@ def run(  # noqa: PLR0913 - a whole run
         run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
         return _result(plan, source, sink)
     with tempfile.TemporaryDirectory() as directory:
-        init_db_dir(directory, 1)
+        init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
         for source.until in (*sorted(restarts), len(polls)):
             config = RecoveryConfig(directory)  # type: ignore[no-untyped-call]
             run_main(kpi_flow(source, sink, 2, shards), epoch_interval=timedelta(0), recovery_config=config)  # type: ignore[no-untyped-call]

@@ -204,12 +204,12 @@ def test_several_topics_run_in_one_flow(driver: Driver) -> None:
     assert {row["topic"] for row in driver.rows()} == {"kpi.sales.10s", "kpi.sales.1m", "kpi.other.10s", "kpi.other.1m"}
 
 
-@pytest.mark.parametrize("window", ["7s", "5h", "365d"])
+@pytest.mark.parametrize("window", ["7s", "5h", "365d", "gap 3d", "30d/7d", "1y@Europe/Berlin", "1mo^1d"])
 def test_close_closes_every_window_however_long(schemas: Path, window: str) -> None:
     driver = Driver(parse(DECLARED, windows=window), schema_files(schemas))
     driver.send("sales", sale(), at=START_MS)
     driver.close()
-    assert [row["final"] for row in driver.rows()] == [True, True]
+    assert {row["final"] for row in driver.rows()} == {True}
 
 
 def test_what_cannot_be_sent_says_why(driver: Driver) -> None:

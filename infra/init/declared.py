@@ -1,13 +1,12 @@
 """A first kpi.toml. In: the schemas of topics. Out: what would be derived from them, declared, for a person to change. Pure."""
 
-import json
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from flows.declaration import Declaration, File
+from flows.explain import explained
 from flows.fields import Schema
-from flows.plan import TopicPlan, plan
+from flows.plan import plan
 from infra.init.demo import SCHEMAS
 
 HEAD = """# What to compute. Everything here is optional: a topic without a table gets KPIs derived from its Avro types.
@@ -30,20 +29,10 @@ def is_templates(text: str) -> bool:
 
 
 def declared(schemas: Mapping[str, Schema]) -> str:
-    """The text of kpi.toml for these topics: the same KPIs that they have without it."""
-    return "\n".join([HEAD, *(_topic(plan(Declaration(File()), topic, [schema])) for topic, schema in sorted(schemas.items()))])
-
-
-def _topic(made: TopicPlan) -> str:
-    name = json.dumps(made.topic)
-    time = [f"time = {json.dumps(made.time)}"] if made.time else ["# no field is a time: Kafka's timestamp is the event time"]
-    kpis = [_kpi(kpi.name, kpi.aggregate, kpi.of, kpi.unit) for kpi in made.kpis]
+    """The text of kpi.toml for these topics: the same KPIs that they have without it, each with its reason."""
+    nothing = Declaration(File())
+    tables = (explained(plan(nothing, topic, [schema]), nothing, [schema]) for topic, schema in sorted(schemas.items()))
+    # What is a default is left to [defaults], or a change there would change nothing.
     return "\n".join(
-        [f"[topics.{name}]", *time, 'by = [[]]  # the total; also by a field: [[], ["country"]]', "", f"[topics.{name}.kpis]", *kpis, ""]
+        [HEAD, *("".join(line for line in table.splitlines(keepends=True) if not line.endswith("  # default\n")) for table in tables)]
     )
-
-
-def _kpi(name: str, aggregate: str, of: str, unit: str | None) -> str:
-    key = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
-    said: Iterable[str] = (f"{word} = {json.dumps(it, ensure_ascii=False)}" for word, it in ((aggregate, of), ("unit", unit)) if it)
-    return f"{key} = {{ {', '.join(said)} }}"

@@ -43,7 +43,7 @@ EDITS = (
     Edit(".dockerignore", r"(?m)^!infra/monitor\n", "!infra/monitor\n!infra/traffic\n"),
     Edit(f"{TRAFFIC}/simulate.py", r'(?m)^(SCHEMAS = .*)\.parent\.parent / "schemas"', r'\1.parent / "schemas"'),
     Edit("tests/test_simulate.py", r"(simulate\.__file__\)\.parents)\[1\]", r"\1[2]"),
-    Edit("tests/test_layers.py", r', "demo"(?=[,}])'),
+    Edit("tests/test_layers.py", r'(?m), "demo"(?=[,}])|^ *"demo",\n'),
     Edit("tests/test_layers.py", r', "simulate"(?=[,}])'),
     Edit("tests/test_commands.py", r'(?m)^    "infra\.embedded\.demo": .*\n'),
     Edit("tests/test_docs.py", r'"\$ make demo"', '"$ make setup"'),
