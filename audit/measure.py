@@ -30,7 +30,7 @@ def measured(plan: TopicPlan) -> dict[str, tuple[str, Kpi]]:
 
 
 def grouped(plan: TopicPlan) -> dict[str, str]:
-    """Path -> column name of every group field: `g0`, `g1`, …"""
+    """Path, or name of an expression -> column name of every group field: `g0`, `g1`, …"""
     return {path: f"g{number}" for number, path in enumerate(plan.groups)}
 
 
@@ -40,7 +40,8 @@ def part(plan: TopicPlan, heads: Sequence[Sequence[int]], decoded: pl.DataFrame)
     frame = pl.concat([head, decoded.drop("row")], how="horizontal")
     columns = [pl.col("partition", "offset", "stamp", "fate"), pl.col(plan.time or "stamp").cast(pl.Int64).alias("time")]
     kept = evaluate(frame, plan.where, pl.Boolean()) if plan.where is not None else pl.repeat(value=True, n=len(frame), eager=True)
-    groups = [_grouped(frame[path].cast(pl.String)).alias(name) for path, name in grouped(plan).items()]
+    sql = dict(plan.group_expressions)
+    groups = [_grouped(evaluate(frame, sql.get(path, path), pl.String())).alias(name) for path, name in grouped(plan).items()]
     measures = [
         column
         for name, (of, kpi) in measured(plan).items()
