@@ -58,7 +58,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How to read the rows of one version of the schema."""
 
     plain: Any
@@ -72,7 +72,7 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
     span = where.topics.span(name)
     if not span:
         raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
-    shapes: dict[int, _Shape] = {}
+    shapes: dict[int, Shape] = {}
     spool, before, whole = Spool(where.directory / f"published-{window.label}.parquet", SCHEMA), 0, set[int | None]()
     for messages in where.topics.read(name, span):
         rows = []
@@ -83,8 +83,8 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
             schema_id = int.from_bytes(value[1:HEAD], "big")
             try:
                 if schema_id not in shapes:
-                    shapes[schema_id] = _shape(found.plan, where.schema_of(schema_id))
-                row = _row(message, value, shapes[schema_id], found.plan)
+                    shapes[schema_id] = shape_of(found.plan, where.schema_of(schema_id))
+                row = row_of(message, value, shapes[schema_id], found.plan)
             except (SchemaError, ValueError, EOFError, IndexError, KeyError) as error:
                 raise CannotVerifyError(
                     f"{name}: partition {message.partition()}, offset {message.offset()} is no KPI row ({error})"
@@ -114,17 +114,19 @@ def _kept_from(file: Path, cut: Sequence[int], spread_ms: int) -> int | None:
     return int(known) if known is not None else 2**62
 
 
-def _shape(plan: TopicPlan, schema: Schema) -> _Shape:
+def shape_of(plan: TopicPlan, schema: Schema) -> Shape:
+    """How to read rows of a schema."""
     names = field_names(plan)
     groups = {path: names[f"by:{path}"] for path in plan.groups}
     known = {kpi.name: names[f"kpi:{kpi.name}"] for kpi in plan.kpis}
     written = {field["name"] for field in schema.parsed["fields"]}
     decimals = {path: leaf.scale for path, leaf in schema.leaves.items() if leaf.kind == "decimal"}
     kpis = {name: (field, decimals.get(field)) for name, field in known.items() if field in written}
-    return _Shape(without_logical(schema.parsed), groups, kpis)
+    return Shape(without_logical(schema.parsed), groups, kpis)
 
 
-def _row(message: Message, value: bytes, shape: _Shape, plan: TopicPlan) -> tuple[Any, ...]:
+def row_of(message: Message, value: bytes, shape: Shape, plan: TopicPlan) -> tuple[Any, ...]:
+    """A record as SCHEMA has it."""
     record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEAD:]), shape.plain, None)
     group_set = [path for path in record["group_by"].split(",") if path]
     group = {path: record[shape.groups[path]] for path in group_set}

@@ -58,13 +58,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 def _repair(where: Ground, given: argparse.Namespace) -> int:
     found = survey(where, given.topic, given.since, given.begin)
     windows = [window for window in found.plan.windows if window.kind != "session"]
-    changes = [change for window in windows for change in _changes(found, window, read_published(where, found, window))]
+    changes = [change for window in windows for change in changes_of(found, window, read_published(where, found, window))]
     changes.sort(key=lambda it: (it.window, it.record["window_start"], it.record["window_end"], it.record["group_by"], it.lines[0]))
     if refused := _of_sessions(found):
         print(f"{refused:,} late records stay out of session windows: they may join two sessions, whose rows nothing can take back")
     late = sum(count for name, count in found.counts().items() if name.startswith("late "))
     if not changes:
-        print(f"nothing to do: {late:,} late records, and every closed window holds its own")
+        print(f"nothing to do: {late:,} late records, and every {'other ' * bool(refused)}closed window holds its own")
         return DONE
     lines = [line for change in changes for line in change.lines]
     mended = {(change.window, change.record["window_start"], change.record["window_end"]) for change in changes}
@@ -78,7 +78,7 @@ def _repair(where: Ground, given: argparse.Namespace) -> int:
     return DONE
 
 
-def _changes(found: Survey, window: Window, published: Published) -> Iterator[Change]:
+def changes_of(found: Survey, window: Window, published: Published) -> Iterator[Change]:
     """The rows of closed windows with late messages that differ once those are in."""
     if not found.judged.parts:
         return
@@ -102,7 +102,7 @@ def _changes(found: Survey, window: Window, published: Published) -> Iterator[Ch
             if lines:
                 have = row["have_row"]
                 partition = PARTITIONER if have is None else have["kpi_partition"]
-                yield Change(window, _record(found, group_set, row), partition, lines)
+                yield Change(window, record_of(found, group_set, row), partition, lines)
 
 
 def _of_sessions(found: Survey) -> int:
@@ -125,7 +125,7 @@ def _lines(found: Survey, window: Window, group_set: tuple[str, ...], row: Mappi
         yield from (f"{place}: {it.field}: {it.published} -> {it.recomputed}" for it in differ)
 
 
-def _record(found: Survey, group_set: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(found: Survey, group_set: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, Any]:
     """The row as its Avro record."""
     names, columns = field_names(found.plan), grouped(found.plan)
     groups = {names[f"by:{path}"]: row[columns[path]] if path in group_set else None for path in found.plan.groups}
@@ -156,10 +156,11 @@ def _entries(where: Ground, found: Survey, changes: Sequence[Change]) -> Iterato
             )
             known[window] = key, value
         key, value = known[window]
-        yield Entry(topic, _encoded(*key, record), _encoded(*value, record), [(REPAIR, header)], partition)
+        yield Entry(topic, encoded(*key, record), encoded(*value, record), [(REPAIR, header)], partition)
 
 
-def _encoded(schema_id: int, schema: Any, record: Mapping[str, Any]) -> bytes:  # noqa: ANN401 - fastavro's schema
+def encoded(schema_id: int, schema: Any, record: Mapping[str, Any]) -> bytes:  # noqa: ANN401 - fastavro's schema
+    """In Confluent's wire format."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, schema, {field["name"]: record[field["name"]] for field in schema["fields"]})
     return b"\0" + schema_id.to_bytes(4, "big") + out.getvalue()
