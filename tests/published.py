@@ -1,7 +1,7 @@
-"""A KPI topic made of what the audit recomputes, without a broker. In: events, an edit. Out: what comparing finds. Writes to a directory."""
+"""A KPI topic of what the audit recomputes, without a broker. In: events, records. Out: what comparing finds. Writes to a directory."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -25,8 +25,6 @@ from flows.plan import plan
 from flows.records import schemas
 from flows.windows import Window
 from tests.audited import ASIDE
-
-Edit = Callable[[list[dict[str, Any]]], Iterable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,14 @@ class Board:
 
     def records(self, window: Window, *, late: bool = False) -> list[dict[str, Any]]:
         """The final rows as a flow publishes them: of events that are not late, or of all."""
-        found = []
+        found: list[dict[str, Any]] = []
         ends = self.survey.ends if late else None
         for group_set in self.survey.plan.group_sets:
             events = recompute.counted(self.survey.judged.parts, ends)
             rows(self.survey.database, self.survey.plan, (window, group_set), events, "want")
             query = f'SELECT *, start AS at_ms, "end" AS until_ms, NULL AS have_highest FROM want WHERE "end" <= {self.survey.closed_ms}'
-            for row in recompute.fetched(self.survey.database, query):
-                found.append({**record_of(self.survey, group_set, row), "closed_by": "data"})
+            fetched = recompute.fetched(self.survey.database, query)
+            found += [{**record_of(self.survey, group_set, row), "closed_by": "data"} for row in fetched]
         return found
 
     def published(self, window: Window, records: Iterable[Mapping[str, Any]]) -> Published:
