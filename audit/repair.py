@@ -36,7 +36,9 @@ ABOUT = """Recompute the windows that late records belong to, with them, and pub
 
 Only windows that are closed already. First it shows what changes: windows, groups, each KPI old -> new; then it asks. All rows go out in
 one transaction. Afterwards a window and group may have two final rows: the one with the higher revision is valid, which is the newer one
-of its key, so who keeps the newest row of a key has it. A second run without new late records changes nothing."""
+of its key, so who keeps the newest row of a key has it. A second run without new late records changes nothing.
+
+Session windows stay as they are: a late message may join two sessions, whose rows nothing can take back. It says how many."""
 
 
 class Change(NamedTuple):

@@ -123,9 +123,7 @@ def test_a_removed_late_record_and_a_removed_dead_letter_are_found(planted: Plan
 
 
 @pytest.mark.timeout(400)  # a run of a flow, four of a command
-def test_windows_and_aggregates_of_every_kind_are_equal_repaired_and_their_planted_differences_found(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_every_kind_of_window_and_aggregate_is_equal_repaired_and_what_is_planted_is_found(cluster: Cluster, tmp_path: Path) -> None:
     audit = Audit.of(cluster, tmp_path, "kinds.", config=KINDS)
     with audit.flow.running() as child:
         audit.fill([0, 1, 2, 3, 5, 6, 7, 9])
@@ -156,11 +154,8 @@ def test_windows_and_aggregates_of_every_kind_are_equal_repaired_and_their_plant
     *lines, last = said.stdout.splitlines()
     assert len(lines) == 3
     assert last.startswith("3 differences in ")
-    for (label, name), line in zip(
-        changes.items(), sorted(lines, key=lambda line: list(changes).index(line.split()[0].split(".")[-1])), strict=True
-    ):
-        assert line.startswith(f"kpi.kinds.sales.{label} [")
-        assert f": {name}: published " in line
+    for label, name in changes.items():
+        assert sum(line.startswith(f"kpi.kinds.sales.{label} [") and f": {name}: published " in line for line in lines) == 1
 
 
 def test_it_runs_beside_a_live_flow(cluster: Cluster, tmp_path: Path) -> None:
