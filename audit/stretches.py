@@ -67,17 +67,16 @@ def _cumulate(panes: str, window: Window) -> str:
 
 
 def _calendar(database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, events: str) -> str:
-    """By tables of the stretches in which there are events: `spans`; of a cumulate window `steps` of them."""
+    """By a table of the stretches in which there are events; of a cumulate window, of the steps in them."""
     at = f"time // {plan.slice_ms} * {plan.slice_ms}"
     days = database.execute(f"SELECT DISTINCT {at} // {DAY_MS} FROM {events}").fetchall()
     spans = stretches(window.unit, window.zone, [day for (day,) in days])
+    cut: list[tuple[int, ...]] = list(spans)
+    columns, query = list(limit.BOUNDS), "SELECT * FROM {}"
     if window.kind == "cumulate":
-        cut = [(*span, *day) for span in spans for day in days_of(span, window.zone)]
-        columns = ["begins", "stops", "day", "next"]
-        befores = f"unnest(range(day, next, {window.step_ms}))"
-        query = f'SELECT begins, stops, start, least(start + {window.step_ms}, next) AS "end" FROM (SELECT *, {befores} AS start FROM {{}})'
-    else:
-        cut, columns, query = list(spans), list(limit.BOUNDS), "SELECT * FROM {}"
+        cut = [(begins, *day) for begins, stops in spans for day in days_of((begins, stops), window.zone)]
+        each = f"(SELECT *, unnest(range(day, next, {window.step_ms})) AS start FROM {{}})"
+        columns, query = ["begins", "day", "next"], f'SELECT begins, start, least(start + {window.step_ms}, next) AS "end" FROM {each}'
     filled = ", ".join(f"unnest(?::BIGINT[]) AS {column}" for column in columns)
     lists = [[row[place] for row in cut] for place in range(len(columns))]
     database.execute(f"CREATE OR REPLACE TABLE spans AS {query.format(f'(SELECT {filled})')}", lists)

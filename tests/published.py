@@ -74,7 +74,9 @@ class Board:
         kept = []
         for offset, record in enumerate(records):
             body = encoded(2, value, record)
-            headers = [(REPAIR, json.dumps(self.survey.ends))] if record["closed_by"] == "repair" else []
+            headers: list[tuple[str, str | bytes | None]] = (
+                [(REPAIR, json.dumps(self.survey.ends))] if record["closed_by"] == "repair" else []
+            )
             head = encoded(1, key, record)
             kept.append(row_of(Message(partition=0, offset=offset, key=head, timestamp=(1, 1), headers=headers), body, shape, made))
         file = self.directory / "published.parquet"

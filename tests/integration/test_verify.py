@@ -128,7 +128,7 @@ def test_every_kind_of_window_and_aggregate_is_equal_repaired_and_what_is_plante
     with audit.flow.running() as child:
         audit.fill([0, 1, 2, 3, 5, 6, 7, 9])
         audit.close(20)
-        last_s = T0_MS // 1000 + 17
+        last_s = T0_MS // 1000 + 14
         until(lambda: any(row["window_end"].timestamp() >= last_s for row in finals(cluster, "kpi.kinds.sales.6s-2s")), 60, child)
         until(lambda: len(finals(cluster, "kpi.kinds.sales.session-200ms")) > 10, 60, child)
         assert audit.flow.end(child) == 0
