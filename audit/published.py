@@ -28,7 +28,7 @@ SCHEMA = {
     "kpi_offset": pl.Int64(),  # offset there
     "stamp": pl.Int64(),  # when it was written, UTC ms
     "group_by": pl.String(),
-    "key": pl.String(),  # the group's values (see recompute.key_of)
+    "key": pl.String(),  # the group's values (see limit.key_of)
     "group": pl.String(),  # the same for people, JSON
     "start": pl.Int64(),
     "end": pl.Int64(),
@@ -40,6 +40,7 @@ SCHEMA = {
     "events": pl.Int64(),
     "kpis": pl.String(),  # JSON: KPI -> value; what the row's schema does not have is not in it
 }
+SPREAD_MS = 10_000  # a close is one transaction, or a few
 FINAL = [*SCHEMA].index("final")
 
 
@@ -57,7 +58,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How to read the rows of one version of the schema."""
 
     plain: Any
@@ -71,7 +72,7 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
     span = where.topics.span(name)
     if not span:
         raise CannotVerifyError(f'there is no topic {name}: has the flow run with windows = ["{window.label}"]?')
-    shapes: dict[int, _Shape] = {}
+    shapes: dict[int, Shape] = {}
     spool, before, whole = Spool(where.directory / f"published-{window.label}.parquet", SCHEMA), 0, set[int | None]()
     for messages in where.topics.read(name, span):
         rows = []
@@ -82,8 +83,8 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
             schema_id = int.from_bytes(value[1:HEAD], "big")
             try:
                 if schema_id not in shapes:
-                    shapes[schema_id] = _shape(found.plan, where.schema_of(schema_id))
-                row = _row(message, value, shapes[schema_id], found.plan)
+                    shapes[schema_id] = shape_of(found.plan, where.schema_of(schema_id))
+                row = row_of(message, value, shapes[schema_id], found.plan)
             except (SchemaError, ValueError, EOFError, IndexError, KeyError) as error:
                 raise CannotVerifyError(
                     f"{name}: partition {message.partition()}, offset {message.offset()} is no KPI row ({error})"
@@ -96,33 +97,36 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
         spool.take(rows)
     file = spool.done()
     cut = [partition for partition, (first, _) in span.items() if first > 0 and partition not in whole]
-    return Published(name, file, _kept_from(file, cut), before)
+    return Published(name, file, _kept_from(file, cut, SPREAD_MS if window.kind == "session" else 0), before)
 
 
-def _kept_from(file: Path, cut: Sequence[int]) -> int | None:
-    """Rows are deleted from the oldest on, so what a partition still begins with says up to where."""
+def _kept_from(file: Path, cut: Sequence[int], spread_ms: int) -> int | None:
+    """Rows are deleted from the oldest on, so what a partition still begins with says up to where.
+
+    Windows that close together are written in any order, within `spread_ms`.
+    """
     if not cut:
         return None
-    finals = (
-        pl.scan_parquet(file)
-        .filter("final", pl.col("kpi_partition").is_in(cut))
-        .sort("kpi_offset")
-        .group_by("kpi_partition", maintain_order=True)
-    )
-    ends = finals.agg(pl.col("end").first()).select(pl.col("end").max()).collect()
-    known = ends.item()
+    finals = pl.scan_parquet(file).filter("final", pl.col("kpi_partition").is_in(cut)).sort("kpi_offset")
+    began = pl.col("stamp") <= pl.col("stamp").first() + spread_ms
+    own = pl.col("end").filter(began).max() if spread_ms else pl.col("end").first()
+    known = finals.group_by("kpi_partition").agg(own).select(pl.col("end").max()).collect().item()
     return int(known) if known is not None else 2**62
 
 
-def _shape(plan: TopicPlan, schema: Schema) -> _Shape:
+def shape_of(plan: TopicPlan, schema: Schema) -> Shape:
+    """How to read rows of a schema."""
     names = field_names(plan)
     groups = {path: names[f"by:{path}"] for path in plan.groups}
-    leaves = {kpi.name: schema.leaves.get(names[f"kpi:{kpi.name}"]) for kpi in plan.kpis}
-    kpis = {name: (leaf.path, leaf.scale if leaf.kind == "decimal" else None) for name, leaf in leaves.items() if leaf is not None}
-    return _Shape(without_logical(schema.parsed), groups, kpis)
+    known = {kpi.name: names[f"kpi:{kpi.name}"] for kpi in plan.kpis}
+    written = {field["name"] for field in schema.parsed["fields"]}
+    decimals = {path: leaf.scale for path, leaf in schema.leaves.items() if leaf.kind == "decimal"}
+    kpis = {name: (field, decimals.get(field)) for name, field in known.items() if field in written}
+    return Shape(without_logical(schema.parsed), groups, kpis)
 
 
-def _row(message: Message, value: bytes, shape: _Shape, plan: TopicPlan) -> tuple[Any, ...]:
+def row_of(message: Message, value: bytes, shape: Shape, plan: TopicPlan) -> tuple[Any, ...]:
+    """A record as SCHEMA has it."""
     record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEAD:]), shape.plain, None)
     group_set = [path for path in record["group_by"].split(",") if path]
     group = {path: record[shape.groups[path]] for path in group_set}
@@ -152,8 +156,10 @@ def _said(value: Any, scale: int | None) -> Any:  # noqa: ANN401 - a KPI
 
 
 def kpis_of(text: str) -> dict[str, Any]:
-    """The KPIs of a row: `kpis` read back."""
-    return {
-        name: Decimal(value["unscaled"]).scaleb(-value["scale"], EXACT) if isinstance(value, dict) else value
-        for name, value in json.loads(text).items()
-    }
+    """The KPIs of a row: `kpis` read back. A map holds numbers of events, so a text tells a decimal."""
+
+    def read(value: Any) -> Any:  # noqa: ANN401 - a KPI
+        is_decimal = isinstance(value, dict) and isinstance(value.get("unscaled"), str)
+        return Decimal(value["unscaled"]).scaleb(-value["scale"], EXACT) if is_decimal else value
+
+    return {name: read(value) for name, value in json.loads(text).items()}

@@ -1,7 +1,7 @@
-"""The final rows of a topic, once more. In: Parquet parts, records set aside, a plan. Out: fates and rows. Pure but for its own files.
+"""The fates of a topic, once more. In: Parquet parts, records set aside, a plan. Out: verdicts. Pure but for its own files.
 
-DuckDB does the arithmetic: lateness is a window function over offsets, a window's rows are a GROUP BY. Parts are judged one after the
-other, so that memory does not depend on the topic's size; what is grouped may spill to the directory.
+DuckDB does the arithmetic: lateness is a window function over offsets. Parts are judged one after the other, so that memory does not
+depend on the topic's size; what is grouped may spill to the directory.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,11 +11,9 @@ from typing import Any
 
 import duckdb
 
-from audit import limit
 from audit.measure import PARTS, grouped, measured
 from audit.moment import YEAR_9999_MS
 from flows.plan import Kpi, TopicPlan
-from flows.windows import Window
 
 DuckError = duckdb.Error
 MEMORY = "1GB"
@@ -129,67 +127,8 @@ def counted(parts: Sequence[Path], repaired: Mapping[int, int] | None = None) ->
     return f"(SELECT * FROM {parquet(parts)} WHERE verdict = 'folded'{also})"
 
 
-def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
-    database: duckdb.DuckDBPyConnection,
-    plan: TopicPlan,
-    cell: tuple[Window, tuple[str, ...]],
-    events: str,
-    table: str,
-    shards: int = limit.SHARDS,
-    have: str = "",
-) -> None:
-    """Make a table of a window size and group set: key (see `key_of`), start, groups, events, accumulators (see `results`).
-
-    `punctual`: whether it has an event that was not late; `have`: see `limit.over`.
-    """
-    window, group_set = cell
-    names = [grouped(plan)[path] for path in group_set]
-    sums = ["count(*) AS events", "bool_or(verdict = 'folded') AS punctual"]
-    for name, (of, kpi) in measured(plan).items():
-        aggregates = {it.aggregate for it in plan.kpis if it.of == of}
-        sums += _accumulators(name, kpi, aggregates)
-    start = f"time // {window.size_ms} * {window.size_ms}"
-    keys = ", ".join(["start", *names])
-    dated = f"(SELECT *, {start} AS start FROM {events})"
-    grouping = f"CREATE OR REPLACE TABLE {table} AS SELECT {key_of(names)} AS key, {', '.join(['start', *names, *sums])} "
-    database.execute(f"{grouping} FROM {dated} GROUP BY {keys}")
-    if limit.over(database, table, names, plan.max_groups, shards, have):
-        same = " AND ".join(f"dated.{name} IS NOT DISTINCT FROM gone.{name}" for name in ("start", *names))
-        folded = ", ".join(f"CASE WHEN gone.start IS NULL THEN dated.{name} ELSE '{limit.OTHER}' END AS {name}" for name in names)
-        database.execute(
-            f"{grouping} FROM (SELECT dated.* REPLACE ({folded}) FROM {dated} AS dated LEFT JOIN gone ON {same}) GROUP BY {keys}"
-        )
-
-
-def key_of(names: Sequence[str]) -> str:
-    """One text for the values of a group, null apart from every text."""
-    each = [f"coalesce('=' || {name}, '-')" for name in names]
-    return " || chr(31) || ".join(each) or "''"
-
-
 def _stored(name: str, kpi: Kpi) -> list[str]:
     return [name, *(f"{name}_{part}" for part in PARTS)] if kpi.kind == "decimal" else [name]
-
-
-def _accumulators(name: str, kpi: Kpi, aggregates: set[str]) -> list[str]:
-    """What the aggregates of one measure need. Sums of integers have 128 bits, those of doubles are compensated (Kahan)."""
-    found = [f"count({name}) AS {name}_n"]
-    if aggregates & {"sum", "mean", "share"}:
-        if kpi.kind == "decimal":
-            found += [f"sum({name}_{part}) AS {name}_{part}" for part in PARTS]
-        elif kpi.kind == "float":
-            found += [f"fsum({name}) AS {name}_sum", f"sum(abs({name})) AS {name}_size"]
-        elif kpi.kind == "boolean":
-            found.append(f"count(*) FILTER ({name}) AS {name}_sum")
-        else:
-            found.append(f"sum({name}::HUGEINT) AS {name}_sum")
-    if "deviation" in aggregates:  # DuckDB ends with an error where squares are beyond a double
-        found += [
-            f"stddev_samp({name}::DOUBLE) FILTER (abs({name}::DOUBLE) < 1e150) AS {name}_deviation",
-            f"max(abs({name}::DOUBLE)) AS {name}_largest",
-        ]
-    found += [f"{it}({name}) AS {name}_{it}" for it in ("min", "max") if it in aggregates]
-    return found
 
 
 def fetched(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[dict[str, Any]]:

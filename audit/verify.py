@@ -13,6 +13,7 @@ from audit.command import command, parser
 from audit.compare import Difference, Tally, rows
 from audit.moment import iso
 from audit.published import read_published
+from audit.results import DISTINCT
 from audit.survey import Ground, Survey, survey
 from audit.topic import CannotVerifyError
 from flows.windows import Window
@@ -24,8 +25,9 @@ GIVEN = ("late idle", "late joined", "late closed", "schema")
 ABOUT = """Recompute the final rows of KPI topics from the source topic, with another program (fastavro, DuckDB), and compare.
 
 Compared: every final row of a closed window (there once; integers, decimals, texts and times exactly; floats to 1e-9, or to 64
-roundings of the size of what was added), late records of cause `data`, and dead letters. It may run beside a live flow: what lies
-beyond the offsets committed by KPI_FLOW_ID is not finished, and not compared.
+roundings of the size of what was added; quantiles to 1 %; distinct and top exactly up to 1,024 different values, beyond to what their
+sketches promise), late records of cause `data`, and dead letters. It may run beside a live flow: what lies beyond the offsets
+committed by KPI_FLOW_ID is not finished, and not compared.
 
 After `make reset` the flow reads its topics from `start` again: what it publishes from then on is compared in full, and what stands
 before it is only counted. Late messages that `make repair` had put in are not in those rows: repair once more. kpi.progress remembers a
@@ -75,6 +77,7 @@ def _differences(where: Ground, found: Survey, windows: Sequence[Window], tally:
     yield from books(found, tally)
     for window in windows:
         yield from rows(found, window, read_published(where, found, window), tally)
+    yield from tally.too_many()
 
 
 def _anew(again: Sequence[Difference]) -> str:
@@ -89,7 +92,8 @@ def _anew(again: Sequence[Difference]) -> str:
 
 def _scope(tally: Tally) -> str:
     mended = f" ({tally.repaired:,} repaired)" if tally.repaired else ""
-    return f"{tally.rows:,} rows{mended} of {len(tally.windows):,} windows"
+    beyond = f" ({len(tally.beyond):,} of {tally.estimates:,} estimates beyond {DISTINCT:.0%})" if tally.beyond else ""
+    return f"{tally.rows:,} rows{mended} of {len(tally.windows):,} windows{beyond}"
 
 
 def _given(found: Survey) -> str:

@@ -14,6 +14,7 @@ from audit.gather import Batch, Doubts, Gather, Source
 from audit.limit import SHARDS
 from audit.measure import grouped
 from audit.results import results
+from audit.rows import rows
 from flows.declaration import Declaration, parse
 from flows.fields import Schema, SchemaError, read_schema
 from flows.plan import TopicPlan
@@ -107,15 +108,15 @@ def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged, shards: int)
     """As tests/differences.py wants them."""
     for window in plan.windows:
         for group_set in plan.group_sets:
-            recompute.rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want", shards)
+            rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want", shards)
             for row in recompute.fetched(database, "SELECT * FROM want"):
                 group = {path: row[grouped(plan)[path]] for path in group_set}
                 yield {
                     "window": window.label,
                     "window_start": row["start"],
-                    "window_end": row["start"] + window.size_ms,
+                    "window_end": row["end"],
                     "group_by": ",".join(group_set),
                     "group": group,
                     "events": row["events"],
-                    **{name: value for name, (value, _) in results(plan, row, window.size_ms).items()},
+                    **{name: want.value for name, want in results(plan, row).items()},
                 }

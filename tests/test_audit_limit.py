@@ -11,6 +11,7 @@ import pytest
 
 from audit import recompute
 from audit.limit import OTHER, SHARDS, short
+from audit.rows import rows
 from flows import topology
 from flows.plan import Kpi, TopicPlan
 from flows.windows import Window
@@ -33,7 +34,7 @@ def rows_of(tmp_path: Path, events: list[tuple[int, str | None, str | None]], mo
     pl.DataFrame(events, schema=shape, orient="row").with_columns(verdict=pl.lit("folded")).write_parquet(tmp_path / "part.parquet")
     plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a", "b"), most))
     database = recompute.connect(tmp_path)
-    recompute.rows(database, plan, (WINDOW, ("a", "b")), recompute.counted([tmp_path / "part.parquet"]), "want")
+    rows(database, plan, (WINDOW, ("a", "b")), recompute.counted([tmp_path / "part.parquet"]), "want")
     return {(row["start"], row["g0"], row["g1"]): row["events"] for row in recompute.fetched(database, "SELECT * FROM want")}
 
 
@@ -76,7 +77,7 @@ def test_a_long_value_is_cut_between_characters_and_a_hash_follows() -> None:
 def test_late_events_of_a_repair_push_no_group_out_of_its_row(tmp_path: Path) -> None:
     """With a limit of 2 and one shard: the late group takes the room there is, or goes to the rest, whatever its crc32."""
     names = sorted(("a", "b", "c", "d"), key=lambda name: zlib.crc32(name.encode()))
-    for punctual, rows in (
+    for punctual, wanted in (
         (names[3:], {names[3]: 1, names[0]: 1, OTHER: 2}),
         (names[2:], {names[2]: 1, names[3]: 1, OTHER: 2}),
         (names[1:], {names[1]: 1, names[2]: 1, OTHER: 2}),
@@ -86,8 +87,8 @@ def test_late_events_of_a_repair_push_no_group_out_of_its_row(tmp_path: Path) ->
         frame.with_columns(pl.lit(0).alias("partition"), pl.lit(value=True).alias("kept")).write_parquet(tmp_path / "part.parquet")
         plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a",), 2))
         database = recompute.connect(tmp_path)
-        recompute.rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: 4}), "mended", 1)
-        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == rows
+        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: 4}), "mended", 1)
+        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == wanted
 
 
 def test_a_second_repair_pushes_no_group_out_of_the_row_that_the_first_one_gave_it(tmp_path: Path) -> None:
@@ -98,13 +99,11 @@ def test_a_second_repair_pushes_no_group_out_of_the_row_that_the_first_one_gave_
     frame.with_columns(pl.lit(0).alias("partition"), pl.lit(value=True).alias("kept")).write_parquet(tmp_path / "part.parquet")
     plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a",), 2))
     database = recompute.connect(tmp_path)
-    database.execute("CREATE TABLE have AS SELECT 0 AS start, '' AS key, NULL AS row WHERE false")
-    for stop, rows in ((2, {flow: 1, second: 1}), (3, {flow: 1, second: 1, OTHER: 1})):
-        recompute.rows(
-            database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: stop}), "mended", 1, have="have"
-        )
-        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == rows
-        database.execute("CREATE OR REPLACE TABLE have AS SELECT start, key, 'published' AS row FROM mended")
+    database.execute("CREATE TABLE have AS SELECT 0 AS start, 0 AS \"end\", '' AS key, NULL AS row WHERE false")
+    for stop, wanted in ((2, {flow: 1, second: 1}), (3, {flow: 1, second: 1, OTHER: 1})):
+        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: stop}), "mended", 1, have="have")
+        assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == wanted
+        database.execute("CREATE OR REPLACE TABLE have AS SELECT start, \"end\", key, 'published' AS row FROM mended")
 
 
 def test_the_audit_counts_with_as_many_shards_as_the_flow_has() -> None:

@@ -56,6 +56,26 @@ paid_share = {{ share = "paid" }}
 last_shop = {{ max = "shop" }}
 """
 
+KINDS = """[topics."{topic}"]
+windows = ["1s", "6s/2s", "12s^3s", "gap 200ms"]
+by = [[], ["UPPER(shop) AS store"]]
+where = "weight <> 77.0"
+max_future = "5m"
+
+[topics."{topic}".kpis]
+n = {{ count = "*" }}
+revenue = {{ sum = "price" }}
+each = {{ ratio = ["revenue", "n"] }}
+weights = {{ quantile = "weight", q = [0.05, 0.5, 0.99] }}
+prices = {{ distinct = "price" }}
+shops = {{ top = "shop", k = 2 }}
+amounts = {{ histogram = "amount", edges = [0, 50] }}
+paid_or_not = {{ counts = "paid" }}
+begin = {{ first = "price" }}
+end = {{ last = "shop" }}
+meter = {{ increase = "amount" }}
+"""
+
 
 @dataclass
 class Audit:
@@ -67,9 +87,9 @@ class Audit:
     schemas: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cluster: Cluster, home: Path, prefix: str, partitions: int = PARTITIONS) -> "Audit":
+    def of(cls, cluster: Cluster, home: Path, prefix: str, partitions: int = PARTITIONS, config: str = CONFIG) -> "Audit":
         topic = Topic(cluster, f"{prefix}sales", partitions, SALE)
-        return cls(cluster, topic, Flow(cluster, home, prefix, CONFIG.format(topic=topic.name)))
+        return cls(cluster, topic, Flow(cluster, home, prefix, config.format(topic=topic.name)))
 
     def run(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """`python -m audit.…` in the flow's environment."""

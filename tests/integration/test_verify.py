@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from audit.moment import iso
 from audit.topic import Topics
 from infra.embedded import Cluster
-from tests.integration.audits import PARTITIONS, Audit, Record, again, ran, sale
+from tests.integration.audits import KINDS, PARTITIONS, Audit, Record, again, ran, sale
 from tests.integration.running import T0_MS, finals, until
 
 ROWS = "kpi.equal.sales.1s"
@@ -120,6 +120,42 @@ def test_a_removed_late_record_and_a_removed_dead_letter_are_found(planted: Plan
     said = planted("kpi.dead-letters", lambda messages: without(messages, its(messages, b"short")))
     assert said.returncode == 1, said.stdout + said.stderr
     assert "fate: published nothing, recomputed 'short'" in said.stdout
+
+
+@pytest.mark.timeout(400)  # a run of a flow, four of a command
+def test_every_kind_of_window_and_aggregate_is_equal_repaired_and_what_is_planted_is_found(cluster: Cluster, tmp_path: Path) -> None:
+    audit = Audit.of(cluster, tmp_path, "kinds.", config=KINDS)
+    with audit.flow.running() as child:
+        audit.fill([0, 1, 2, 3, 5, 6, 7, 9])
+        audit.close(20)
+        last_s = T0_MS // 1000 + 14
+        until(lambda: any(row["window_end"].timestamp() >= last_s for row in finals(cluster, "kpi.kinds.sales.6s-2s")), 60, child)
+        until(lambda: len(finals(cluster, "kpi.kinds.sales.session-200ms")) > 10, 60, child)
+        assert audit.flow.end(child) == 0
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "left out" not in said.stdout
+
+    mended = audit.run("audit.repair", "kinds.sales", "--yes")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert " late records stay out of session windows: they may join two sessions" in mended.stdout
+    said = audit.verify()
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert " repaired)" in said.stdout
+
+    changes = {"6s-2s": "weights_p50", "cumulate-12s-3s": "prices", "session-200ms": "meter"}
+    for label, name in changes.items():
+        messages = audit.kept(f"kpi.kinds.sales.{label}")
+        row = next(m for m in reversed(messages) if (row := audit.row(m))["final"] and row[name] and row["group_by"] == "store")
+        value = audit.row(row)[name]
+        audit.republish(row.topic(), with_another(audit, messages, row, **{name: value * 1.0201 if name == "weights_p50" else value + 1}))
+    said = audit.verify()
+    assert said.returncode == 1, said.stdout + said.stderr
+    *lines, last = said.stdout.splitlines()
+    assert len(lines) == 3
+    assert last.startswith("3 differences in ")
+    for label, name in changes.items():
+        assert sum(line.startswith(f"kpi.kinds.sales.{label} [") and f": {name}: published " in line for line in lines) == 1
 
 
 def test_it_runs_beside_a_live_flow(cluster: Cluster, tmp_path: Path) -> None:
