@@ -254,8 +254,10 @@ def conform(table: pl.DataFrame, plan: TopicPlan, written: Mapping[str, int]) ->
         if (digits := scales(plan).get(of, 0) - written.get(found[1], 0)) and head in SCALED:
             column = SCALED[head](column, 10**digits).alias(name)
         columns.append(column)
-    kept = [pl.col(name) for name in table.columns if not _is_accumulator(name)]
-    return table.select(*kept, *columns) if columns else table
+    times = (FIRST_TIME, LAST_TIME) if plan.has_sessions else ()
+    kept: list[pl.Expr] = [pl.col(name) for name in table.columns if not _is_accumulator(name) and name not in {FIRST_TIME, LAST_TIME}]
+    kept += [pl.col(name) if name in table.columns else pl.lit(None, pl.Int64).alias(name) for name in times]
+    return table.select(*kept, *columns)
 
 
 def _is_accumulator(name: str) -> bool:

@@ -10,7 +10,7 @@ nothing. Merged, a level holds of each stretch the groups that the shard keeps (
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,15 @@ from flows import aggregates, limit
 from flows.assembly import Assembler, Merger
 from flows.kinds import assembler
 from flows.plan import TopicPlan, of_plain, plain
+from flows.since import Since, newer, renumbered
 from flows.slices import Partial
 from flows.watermark import NEVER, Mark, topic_watermark
-from flows.windows import END, START, Window, bounds, cascade, start_of
+from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 
 STATE_VERSION = 2
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
 LOOSE_ROWS = 50_000  # of tables that wait to be merged, so that no stream, however many its groups, piles up more of them
 TABLE_ROWS = 50  # what a table costs over its rows, in rows
-WINDOW = "window"  # the column of rows that says of which of the plan's windows they are
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 SLICES = 0  # the level of slices; that of larger stretches is their length
 
@@ -42,6 +42,7 @@ class Rows:
     plan: TopicPlan
     group_set: tuple[str, ...]
     table: pl.DataFrame
+    since: Since = field(default_factory=Since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Passed:
     group_set: tuple[str, ...]
     steps: tuple[tuple[int, int], ...]
     rests: pl.DataFrame | None
+    since: Since = field(default_factory=Since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,14 @@ class Fold:
         self.unseen = 0  # rows of `touched` that came since it was narrowed
         self.rests: list[pl.DataFrame] = []
         self.steps: list[tuple[int, int]] = []
-        state = state or {"version": STATE_VERSION, "marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}}
+        begun = {"marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}, "since": {}}
+        state = state or {"version": STATE_VERSION, **begun}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
         self.marks: dict[int, Mark] = {partition: Mark(*mark) for partition, mark in state["marks"].items()}
         self.closed_ms, self.closed_by_data_ms = state["closed"]
         self.scales: dict[str, int] = state["scales"]
+        self.since = Since(**state["since"])
         self.levels: dict[int, list[pl.DataFrame]] = {length: [unpacked(table)] for length, table in state["levels"].items()}
         self.published: pl.DataFrame | None = unpacked(state["published"]) if state.get("published") else None
         self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial
@@ -111,6 +115,7 @@ class Fold:
             "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
             "closed": (self.closed_ms, self.closed_by_data_ms),
             "scales": self.scales,
+            "since": self.since.plain(),
             "plan": self.stored_plan,
             "group_set": getattr(self, "group_set", ()),
             "levels": {length: packed(table) for length in self.levels if (table := self._merged(length)) is not None},
@@ -140,14 +145,19 @@ class Fold:
             over += self.merger.over
             self.merger.over = 0
         rests = pl.concat(self.rests) if self.rests else None
-        passed = Passed(self.plan, self.group_set, tuple(self.steps), rests) if self.steps else None
+        passed = Passed(self.plan, self.group_set, tuple(self.steps), rests, self.since) if self.steps else None
         return Turn(rows, closed, passed, over)
 
     def _plan(self, partial: Partial) -> None:
         """The plan of most schema versions wins: readers meet a new schema at different moments, and after a start anew."""
-        if hasattr(self, "plan") and not newer(partial.plan, self.plan):
+        before = getattr(self, "plan", None)
+        if before is not None and not newer(partial.plan, before):
             return
-        held = {name: it.table() for name, it in self.assemblers.items()} if hasattr(self, "plan") else {}
+        held, fed = {}, []
+        if before is not None:
+            held = {name: it.table() for name, it in self.assemblers.items()}
+            fed = [(length, None if feed is None else self.lengths[feed]) for length, feed in zip(self.lengths, self.feeds, strict=True)]
+            self.since = self.since.after(before, partial.plan, self._reached())
 
         def conformed(table: pl.DataFrame) -> pl.DataFrame:
             return aggregates.conform(table, partial.plan, self.scales)
@@ -155,8 +165,28 @@ class Fold:
         self._adopt(partial.plan, partial.group_set, {name: conformed(table) for name, table in held.items() if table is not None})
         self.stored_plan = plain(self.plan)
         self.levels = {length: [conformed(table) for table in tables] for length, tables in self.levels.items()}
-        self.rests = [conformed(table) for table in self.rests]
+        if before is not None:
+            self._leave(fed)
+            self.rests = [table for rest in self.rests if (table := renumbered(conformed(rest), before, self.plan)) is not None]
+            self.published = None if self.published is None else renumbered(self.published, before, self.plan)
         self.scales = aggregates.scales(self.plan)
+
+    def _reached(self) -> int:
+        """Where no slice ends later that anything was folded in. The watermarks tell all shards the same, so what is whole is so in all."""
+        slice_ms = self.plan.slice_ms
+        ends = [int(table[START].to_numpy().max()) + slice_ms for table in self.levels.get(SLICES, []) if len(table)]
+        seen = [mark.seen_ms + self.plan.lateness_ms for mark in self.marks.values() if mark.seen_ms > NEVER]
+        reached_ms: int = max(self.closed_ms, *ends, *((time_ms // slice_ms + 1) * slice_ms for time_ms in seen), NEVER)
+        return reached_ms
+
+    def _leave(self, fed: Sequence[tuple[int, int | None]]) -> None:
+        """What is open in stretches of lengths that are gone goes on in those that they fed. `fed`: former lengths, and what fed each."""
+        for gone in [length for length, _ in fed if length not in self.lengths]:
+            table = self._merged(gone)
+            self.levels.pop(gone, None)
+            for length in [length for length, feed in fed if feed == gone]:
+                if table is not None:
+                    self._put(length, self._lifted(table, length))
 
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
         self.plan, self.group_set = plan, group_set
@@ -167,7 +197,7 @@ class Fold:
         self.assemblers = {w.label: assembler(w, held.get(w.label)) for w in plan.windows if not w.is_fixed}
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
-        if plan.version != self.plan.version:
+        if (plan.generation, plan.version) != (self.plan.generation, self.plan.version):
             table = aggregates.conform(table, self.plan, aggregates.scales(plan))
         late = pl.col(START) + self.plan.slice_ms <= self.closed_ms
         closed = int(table.select(pl.col("events").filter(late).sum()).item())
@@ -221,12 +251,16 @@ class Fold:
         """The windows of one size that closed."""
         pane = panes[window.pane_ms or self.plan.slice_ms]
         if window.is_fixed:
-            return [] if pane is None else [(pane, pane[START].to_numpy() + window.size_ms)]
-        if window.kind == "session" and pane is not None and self.groups:
-            self._rest(pane.filter(limit.is_rest(self.groups)), window)
-            pane = pane.filter(~limit.is_rest(self.groups))
+            whole = None if pane is None else filled(self.since.told(pane, window))
+            return [] if whole is None else [(whole, whole[START].to_numpy() + window.size_ms)]
+        if window.kind == "session" and pane is not None:
+            slices = self.since.taken(pane, window)
+            if self.groups:
+                self._rest(slices.filter(limit.is_rest(self.groups)), window)
+                slices = slices.filter(~limit.is_rest(self.groups))
+            pane = filled(slices)
         told = self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
-        return [(table.drop(END), table[END].to_numpy()) for table in told]
+        return [(table.drop(END), table[END].to_numpy()) for table in (self.since.told(it, window) for it in told) if len(table)]
 
     def _edges(self) -> set[int]:
         """What must be passed so that some window can have closed."""
@@ -289,7 +323,7 @@ class Fold:
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
-        open_ = [self._so_far(window, changed.head(most)) for window in plan.windows]
+        open_ = [self.since.told(self._so_far(window, changed.head(most)), window) for window in plan.windows]
         table = joined([[] if table.is_empty() else [(table.drop(END), table[END].to_numpy())] for table in open_])
         return [] if table is None else [self._rows(table, final=False, closed_by=pl.lit(None, pl.String))]
 
@@ -375,7 +409,7 @@ class Fold:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
         keys = [WINDOW, START, END, *self.groups]
         told = table.select(*keys, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
-        table = pl.concat([told, aggregates.results(table, self.plan)], how="horizontal")
+        table = self.since.known(pl.concat([told, aggregates.results(table, self.plan)], how="horizontal"))
         if self.published is None:
             table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
         else:
@@ -384,7 +418,7 @@ class Fold:
             told = table.select(*keys, "revision")
             older = [] if self.published is None else [self.published.join(told, on=keys, how="anti", nulls_equal=True)]
             self.published = pl.concat([*older, told])
-        return Rows(self.plan, self.group_set, table)
+        return Rows(self.plan, self.group_set, table, self.since)
 
 
 def joined(found: Sequence[Sequence[Placed]]) -> pl.DataFrame | None:
@@ -401,14 +435,6 @@ def joined(found: Sequence[Sequence[Placed]]) -> pl.DataFrame | None:
 def filled(table: pl.DataFrame) -> pl.DataFrame | None:
     """A table, or None for an empty one."""
     return table if len(table) else None
-
-
-def newer(one: TopicPlan, other: TopicPlan) -> bool:
-    """Whether a plan is the newer one. Plans grow by schema ids: the one made from more of them is.
-
-    One that lacks an id of the other's may lack a column of it, and what was folded there would be lost.
-    """
-    return set(one.version) > set(other.version)
 
 
 def packed(table: pl.DataFrame) -> bytes:

@@ -6,17 +6,21 @@ The contract with every reader is written here, and in docs/contracts.md for peo
 import json
 import re
 import struct
+from collections.abc import Iterable
+from functools import cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from flows import encoder
-from flows.fold import WINDOW, Rows
+from flows.fold import Rows
 from flows.plan import Kpi, Output, TopicPlan
 from flows.tallies import MOST
-from flows.windows import END, START, Window
+from flows.windows import END, START, WINDOW, Window
 
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
+UNKNOWN, BEGUN = "kpi.unknown", "kpi.begun"  # headers of KPI rows after a change of what is declared
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 LISTED = {"top": ("value", "top"), "histogram": ("bin", "bin")}  # aggregate -> field that names a number, end of the record's name
 ERRORS = {  # aggregate -> by how much it may miss: a share of the value, of a top one of the events
@@ -129,8 +133,23 @@ def encode(rows: Rows) -> list[Record]:
     encoded = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
     keys = map(b"".join, zip(*encoded[: len(key_fields)], strict=True))
     rests = map(b"".join, zip(*encoded[len(key_fields) :], strict=True))
-    of_rows = zip(map(heads.__getitem__, table[WINDOW].to_list()), keys, rests, strict=True)
-    return [Record(topic, key_head + key, value_head + key + rest) for (topic, key_head, value_head), key, rest in of_rows]
+    of_rows = zip(map(heads.__getitem__, table[WINDOW].to_list()), keys, rests, _headers(rows), strict=False)
+    return [Record(topic, key_head + key, value_head + key + rest, more) for (topic, key_head, value_head), key, rest, more in of_rows]
+
+
+def _headers(rows: Rows) -> Iterable[tuple[tuple[str, bytes], ...]]:
+    """Of each row: what is null in it only because a change brought it later, and from when on there are windows of its size at all."""
+    since = rows.since
+    if not since.kpis and not since.windows:
+        return repeat(())
+
+    @cache
+    def of(number: int, start_ms: int) -> tuple[tuple[str, bytes], ...]:
+        unknown, begun = since.unknown(start_ms), since.begun(rows.plan.windows[number], start_ms)
+        told = {UNKNOWN: ",".join(unknown) or None, BEGUN: begun}
+        return tuple((name, str(it).encode()) for name, it in told.items() if it is not None)
+
+    return map(of, rows.table[WINDOW].to_list(), rows.table[START].to_list())
 
 
 def _heads(output: Output) -> tuple[str, bytes, bytes]:

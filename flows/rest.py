@@ -14,12 +14,13 @@ import polars as pl
 
 from flows import aggregates
 from flows.assembly import Assembler, Merger, Span
-from flows.fold import WINDOW, Passed, Rows, filled, joined, newer, packed, unpacked
+from flows.fold import Passed, Rows, filled, joined, packed, unpacked
 from flows.kinds import assembler
 from flows.limit import OTHER
 from flows.plan import TopicPlan, of_plain, plain
+from flows.since import Since, newer, renumbered
 from flows.watermark import NEVER
-from flows.windows import END, START
+from flows.windows import END, START, WINDOW
 
 STATE_VERSION = 2
 
@@ -32,11 +33,12 @@ class Rest:
 
     def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
         """Anew, or from a `snapshot()`."""
-        state = state or {"version": STATE_VERSION, "closed": {}, "open": None, "sessions": {}, "scales": {}}
+        state = state or {"version": STATE_VERSION, "closed": {}, "open": None, "sessions": {}, "scales": {}, "since": {}}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
         self.closed_ms: dict[int, int] = dict.fromkeys(range(shards), NEVER) | state["closed"]
         self.scales: dict[str, int] = state["scales"]
+        self.since = Since(**state["since"])  # the latest that any shard told
         self.open: pl.DataFrame | None = unpacked(state["open"]) if state["open"] else None  # as Passed.rests
         self.stored_plan: dict[str, Any] | None = state.get("plan")
         self.sessions: dict[str, Assembler] = {}
@@ -53,6 +55,7 @@ class Rest:
             "open": None if self.open is None else packed(self.open),
             "sessions": {name: packed(table) for name, table in self._sessions().items()},
             "scales": self.scales,
+            "since": self.since.plain(),
             "plan": self.stored_plan,
             "group_set": getattr(self, "group_set", ()),
         }
@@ -63,8 +66,8 @@ class Rest:
         for shard, passed in told:
             self._plan(passed)
             if passed.rests is not None:
-                table = aggregates.conform(passed.rests, self.plan, aggregates.scales(passed.plan))
-                self.open = table if self.open is None else pl.concat([self.open, table.select(self.open.columns)])
+                table = renumbered(aggregates.conform(passed.rests, self.plan, aggregates.scales(passed.plan)), passed.plan, self.plan)
+                self.open = table if self.open is None or table is None else pl.concat([self.open, table.select(self.open.columns)])
             for closed_ms, by_data_ms in passed.steps:
                 before_ms = min(self.closed_ms.values())
                 self.closed_ms[shard] = max(self.closed_ms[shard], closed_ms)
@@ -74,15 +77,21 @@ class Rest:
 
     def _plan(self, passed: Passed) -> None:
         """The plan of the newest schema version wins, as in the fold."""
-        if not hasattr(self, "plan") or newer(passed.plan, self.plan):
+        before = getattr(self, "plan", None)
+        if before is None or newer(passed.plan, before):
+            if before is not None:
+                self.since = self.since.after(before, passed.plan, max(self.closed_ms.values()))
 
             def conformed(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
                 return {name: aggregates.conform(table, passed.plan, self.scales) for name, table in tables.items()}
 
             self._adopt(passed.plan, passed.group_set, conformed(self._sessions()))
             self.stored_plan = plain(self.plan)
-            self.open = None if self.open is None else aggregates.conform(self.open, self.plan, self.scales)
+            if self.open is not None and before is not None:
+                self.open = renumbered(aggregates.conform(self.open, self.plan, self.scales), before, self.plan)
             self.scales = aggregates.scales(self.plan)
+        if passed.plan.generation == self.plan.generation:
+            self.since = self.since.latest(passed.since)
 
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
         self.plan, self.group_set = plan, group_set
@@ -111,7 +120,7 @@ class Rest:
         known = aggregates.results(table, self.plan)
         counters = [f"kpi:{kpi.name}" for kpi in self.plan.kpis if kpi.aggregate == "increase"]  # of many groups they are no one counter
         known = known.with_columns(pl.lit(None, known.schema[name]).alias(name) for name in counters)
-        return [Rows(self.plan, self.group_set, pl.concat([told, known], how="horizontal"))]
+        return [Rows(self.plan, self.group_set, self.since.known(pl.concat([told, known], how="horizontal")), self.since)]
 
     def _done(self, closed_ms: int) -> pl.DataFrame | None:
         """The windows, and a session window's slices, that every shard has closed."""
@@ -127,5 +136,6 @@ class Rest:
         mine = None if done is None else filled(done.filter(pl.col(WINDOW) == number).drop(WINDOW))
         if window.kind == "session":
             told = self.sessions[window.label].take(None if mine is None else mine.drop(END), span, self.merger)
-            return told[0] if told else None
+            return filled(self.since.told(told[0], window)) if told else None
+        mine = None if mine is None else filled(self.since.told(mine, window))
         return None if mine is None else aggregates.settle(aggregates.merge(mine, self.plan, [START, END]), self.plan)

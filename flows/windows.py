@@ -25,6 +25,7 @@ from flows.durations import duration_ms, label
 from flows.errors import did_you_mean
 
 START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
+WINDOW = "window"  # the column of rows that says of which of the plan's windows they are
 Times = npt.NDArray[np.int64]
 DAY_MS = 86_400_000
 END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000: event times are before it

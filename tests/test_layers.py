@@ -31,7 +31,7 @@ LAYERS = (
     {"expressions", "versions"},  # what may be computed from one event
     {"plan", "explain"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "tallies", "sketches", "runs", "watermark"},
-    {"assembly", "kinds", "hopping"},  # windows of other kinds
+    {"assembly", "kinds", "hopping", "since"},  # windows of other kinds, and what a change brings
     {"fold", "rest"},
     {"records", "encoder"},
     {"strangers"},  # partitions that hold no Avro
@@ -63,6 +63,7 @@ FLOWS_MAY_IMPORT = {
         "assembly",
         "kinds",
         "hopping",
+        "since",
         "aggregates",
         "tallies",
         "sketches",
