@@ -6,8 +6,10 @@ fastavro reads under the writer's schema without its logical types; times, decim
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import fastavro
 import polars as pl
@@ -20,6 +22,8 @@ HEAD = 5  # bytes: zero, then the schema's id
 DIGITS = 38  # of a decimal column
 EXACT = Context(prec=2 * DIGITS)
 MILLI_NS = 1_000_000
+DAY_NS = 86_400 * 10**9
+FIRST_DAY, LAST_DAY = date(1970, 1, 1).toordinal(), date.max.toordinal()
 FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError)  # of fastavro, on wild bytes
 
 Columns = Mapping[str, pl.DataType]
@@ -145,18 +149,36 @@ def _out_of_range(plains: list[Any], rows: Sequence[int], digits: int, fates: li
 
 
 def _column(plains: list[Any], leaf: Leaf) -> pl.Series:
-    """Plain values as the leaf's column: times floored to UTC ms, decimals with their scale."""
+    """Plain values as the leaf's column: times floored to UTC ms, decimals with their scale, days and times of day where there are such."""
     if leaf.kind == "decimal":
         return pl.Series([None if it is None else Decimal(it).scaleb(-leaf.scale, EXACT) for it in plains], dtype=leaf.dtype)
+    if leaf.kind == "date":
+        return _dates(plains)
+    if leaf.kind == "daytime":
+        return pl.Series([None if it is None or not 0 <= (ns := it * leaf.unit_ns) < DAY_NS else ns for it in plains], dtype=pl.Int64).cast(
+            pl.Time
+        )
+    if leaf.kind == "uuid":
+        return pl.Series([None if it is None else str(UUID(bytes=it)) for it in plains], dtype=pl.String)
+    if leaf.kind == "float":  # of a union some may be integers
+        plains = [None if it is None else float(it) for it in plains]
     series = pl.Series(plains, dtype=leaf.dtype)
     if leaf.kind == "time" and leaf.unit_ns != MILLI_NS:
         return series * (leaf.unit_ns // MILLI_NS) if leaf.unit_ns > MILLI_NS else series // (MILLI_NS // leaf.unit_ns)
     return series
 
 
+def _dates(days: Sequence[int | None]) -> pl.Series:
+    """Of days since 1970; null where Python has no such date."""
+    numbers = [None if it is None else it + FIRST_DAY for it in days]
+    return pl.Series([date.fromordinal(it) if it is not None and 0 < it <= LAST_DAY else None for it in numbers], dtype=pl.Date)
+
+
 def _promoted(series: pl.Series, dtype: pl.DataType) -> pl.Series:
     if series.dtype == pl.Binary and dtype == pl.String:
         return pl.Series([_text(octets) for octets in series], dtype=pl.String)
+    if series.dtype == pl.Int64 and dtype == pl.Date:
+        return _dates(series.to_list())
     return series.cast(dtype, strict=False)
 
 

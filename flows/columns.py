@@ -11,7 +11,10 @@ from flows.cursor import Flags, Found, Ints
 from flows.fields import Leaf
 
 FEW = 64
+DAY_NS = 86_400 * 10**9
 _MS_NS = 1_000_000
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # of the years 1 and 9999
+_UUID = ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))  # where its parts are in 32 hex digits, and how long
 
 
 def slices(whole: pl.Series, start: Ints, length: Ints) -> pl.Series:
@@ -21,6 +24,8 @@ def slices(whole: pl.Series, start: Ints, length: Ints) -> pl.Series:
 
 def promoted(series: pl.Series, dtype: pl.DataType) -> pl.Series:
     """The same values in another dtype, null where one has no place there; bytes are text where they are UTF-8."""
+    if series.dtype == pl.Int64 and dtype == pl.Date:
+        return dates(series)
     if series.dtype != pl.Binary or dtype != pl.String:
         return series.cast(dtype, strict=False)
     try:
@@ -37,6 +42,11 @@ def _text(octets: bytes) -> str | None:
         return octets.decode()
     except UnicodeDecodeError:
         return None
+
+
+def dates(days: pl.Series) -> pl.Series:
+    """Days since 1970 as dates, null outside of the years 1 to 9999: polars panics when it spells what is far beyond."""
+    return days.set(~days.is_between(_FIRST_DAY, _LAST_DAY), None).cast(pl.Date)
 
 
 def column(leaf: Leaf, found: Found | None, whole: pl.Series, begin: Ints, doubt: Flags) -> pl.Series:
@@ -58,8 +68,10 @@ def column(leaf: Leaf, found: Found | None, whole: pl.Series, begin: Ints, doubt
         series = _decimals(unscaled, leaf)
     elif leaf.kind == "enum":
         series = pl.Series([*leaf.symbols, None], dtype=pl.String).gather(np.clip(values, 0, len(leaf.symbols)))
+    elif leaf.kind == "uuid":
+        series = _uuids(slices(whole, values - begin, more))
     else:
-        series = pl.Series(_milliseconds(values, leaf.unit_ns))
+        series = _plainly(pl.Series(_milliseconds(values, leaf.unit_ns) if leaf.kind == "time" else values), leaf)
     if present is not None:
         series = pl.select(pl.when(pl.lit(pl.Series(present))).then(pl.lit(series))).to_series()
     return series
@@ -76,7 +88,31 @@ def plain_column(leaf: Leaf, values: Sequence[Mapping[str, Any]]) -> pl.Series:
         plain = [None if value is None else leaf.symbols[value] for value in plain]
     elif leaf.kind == "time":
         plain = [None if value is None else _milliseconds(value, leaf.unit_ns) for value in plain]
+    elif leaf.kind == "float":  # of a union it may be an integer
+        plain = [None if value is None else float(value) for value in plain]
+    elif leaf.kind == "uuid":
+        return _uuids(pl.Series(plain, dtype=pl.Binary))
+    elif leaf.kind in {"date", "daytime"}:
+        return _plainly(pl.Series(plain, dtype=pl.Int64), leaf)
     return pl.Series(plain, dtype=leaf.dtype)
+
+
+def _plainly(values: pl.Series, leaf: Leaf) -> pl.Series:
+    """Numbers as they are, or as the dates and times of day that they stand for."""
+    if leaf.kind == "date":
+        return dates(values)
+    return daytimes(values, leaf.unit_ns) if leaf.kind == "daytime" else values
+
+
+def daytimes(units: pl.Series, unit_ns: int) -> pl.Series:
+    """Times of day; null beyond the day."""
+    return (units.set(~units.is_between(0, DAY_NS // unit_ns - 1), None) * unit_ns).cast(pl.Time)
+
+
+def _uuids(octets: pl.Series) -> pl.Series:
+    """Sixteen bytes as text: 8-4-4-4-12 digits. (RFC 9562.)"""
+    digits = pl.lit(octets).bin.encode("hex")
+    return pl.select(pl.concat_str([digits.str.slice(*part) for part in _UUID], separator="-")).to_series()
 
 
 def _spread(values: npt.NDArray[Any], rows: Ints | None, size: int) -> npt.NDArray[Any]:
@@ -88,10 +124,8 @@ def _spread(values: npt.NDArray[Any], rows: Ints | None, size: int) -> npt.NDArr
 
 
 def _milliseconds(values: Any, unit_ns: int) -> Any:  # noqa: ANN401 - an array or a number
-    """Times floored to UTC ms; anything else as it is."""
-    if unit_ns > _MS_NS:
-        return values * (unit_ns // _MS_NS)
-    return values // (_MS_NS // unit_ns) if 0 < unit_ns < _MS_NS else values
+    """Times floored to UTC ms."""
+    return values // (_MS_NS // unit_ns) if unit_ns < _MS_NS else values
 
 
 def _decimals(unscaled: pl.Series, leaf: Leaf) -> pl.Series:

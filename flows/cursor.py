@@ -4,7 +4,7 @@ One step reads the same field of every message: an eight-byte window at each pla
 not plainly right is a doubt, and `flows.message` decides about that message alone; so a verdict never depends on its neighbours.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,6 +184,9 @@ def _union(wire: Wire, cursor: Cursor, columns: Columns, path: str | None) -> No
     index = cursor.integers()
     cursor.doubt |= (index < 0) | (index > wire.high)
     branches = [(number, branch) for number, (_, branch) in enumerate(wire.fields) if branch.type != "null"]
+    if len(branches) > 1 and path in columns.wanted:
+        _numbers(index, branches, cursor, columns, str(path))
+        return
     for number, branch in branches:
         rows, inner = np.flatnonzero(index == number), path if len(branches) == 1 else None
         if len(rows) == len(index):
@@ -192,6 +195,21 @@ def _union(wire: Wire, cursor: Cursor, columns: Columns, path: str | None) -> No
             part = cursor.part(rows)
             read(branch, part, columns, inner)
             cursor.join(rows, part)
+
+
+def _numbers(index: Ints, branches: Sequence[tuple[int, Wire]], cursor: Cursor, columns: Columns, path: str) -> None:
+    """A leaf of several branches: whole numbers, or doubles where one of them is no whole one."""
+    whole = all(branch.type == "integer" for _, branch in branches)
+    values = np.zeros(len(index), np.int64 if whole else np.float64)
+    present = np.zeros(len(index), np.bool_)
+    for number, branch in branches:
+        rows, own = np.flatnonzero(index == number), Columns({path})
+        part = cursor.part(rows)
+        read(branch, part, own, path)
+        cursor.join(rows, part)
+        values[rows], present[rows] = own.found[path].values, True
+    if len(there := np.flatnonzero(present)):
+        columns.found[path] = Found(there if cursor.rows is None else cursor.rows[there], values[there], _NONE)
 
 
 def _array(wire: Wire, cursor: Cursor, columns: Columns) -> None:

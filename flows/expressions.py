@@ -77,7 +77,7 @@ def type_of(text: str, schema: Mapping[str, pl.DataType]) -> pl.DataType:
 def evaluate(frame: pl.DataFrame, text: str, dtype: pl.DataType) -> pl.Series:
     """A value an event; null where it cannot be computed (a division by a decimal zero, a cast that fails) or does not fit `dtype`."""
     if text in frame.columns:
-        return frame[text].cast(dtype, strict=False)
+        return _cast(frame[text], dtype)
     read = _wide(frame.select(pl.int_range(pl.len()).alias("__row"), *roots(text, frame.columns)))
     return _evaluate(read, _parsed(text), dtype)
 
@@ -85,12 +85,19 @@ def evaluate(frame: pl.DataFrame, text: str, dtype: pl.DataType) -> pl.Series:
 def _evaluate(frame: pl.DataFrame, expression: pl.Expr, dtype: pl.DataType) -> pl.Series:
     """A failure of polars is one of the whole column; halving it finds the events that are to blame."""
     try:
-        return frame.with_columns(expression.alias("it"))["it"].cast(dtype, strict=False)
+        return _cast(frame.with_columns(expression.alias("it"))["it"], dtype)
     except FAILURES:
         if len(frame) <= 1:
             return pl.Series("it", [None] * len(frame), dtype)
         middle = len(frame) // 2
         return pl.concat(_evaluate(half, expression, dtype) for half in (frame[:middle], frame[middle:]))
+
+
+def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Null where one does not fit. A date is its days since 1970, a time of day its microseconds; as text both are as in ISO 8601."""
+    if values.dtype == pl.Time:
+        values = values.dt.to_string("%H:%M:%S%.f") if dtype == pl.String else values.cast(pl.Int64) // 1000
+    return values.cast(dtype, strict=False)
 
 
 def _wide(frame: pl.DataFrame) -> pl.DataFrame:

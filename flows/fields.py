@@ -18,7 +18,7 @@ MAX_NESTING = 4 * MAX_DEPTH  # of the text's brackets: parsing must not overflow
 MAX_TYPES = 10_000  # once every name is inlined: 40 records that hold the next one twice are 10^12 types
 MAX_FIXED = 1 << 30  # bytes
 
-Kind = Literal["integer", "float", "decimal", "boolean", "string", "enum", "time", "bytes"]
+Kind = Literal["integer", "float", "decimal", "boolean", "string", "enum", "time", "date", "daytime", "uuid", "bytes"]
 Type = Literal["null", "boolean", "integer", "float", "double", "string", "bytes", "fixed", "decimal", "union", "array", "record", "name"]
 
 
@@ -28,12 +28,15 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One column. `dtype` is what it has in a frame: times are Int64 UTC ms (floored), decimals Decimal(38, scale), enums String."""
+    """One column. `dtype` is what it has in a frame: times are Int64 UTC ms (floored), decimals Decimal(38, scale), enums String.
+
+    A date outside of the years 1 to 9999 and a time of day beyond the day are null; a `uuid` is sixteen bytes that are spelled as text.
+    """
 
     path: str  # dotted: "address.country"
     kind: Kind
     dtype: pl.DataType
-    unit_ns: int = 0  # of a time as it is written; a date counts days
+    unit_ns: int = 0  # of a time or a time of day as it is written
     scale: int = 0  # of a decimal
     symbols: tuple[str, ...] = ()  # of an enum
     doc: str = ""
@@ -61,7 +64,10 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A writer's schema. `wire` is its record; `names` holds its records where it is recursive, and is empty where it is not."""
+    """A writer's schema. `wire` is its record; `names` holds its records where it is recursive, and is empty where it is not.
+
+    `barred`: what the fields are that are no leaf, by path: "an array", "a union of string and long".
+    """
 
     id: int
     text: str
@@ -69,13 +75,16 @@ class Schema:
     leaves: Mapping[str, Leaf]
     wire: Wire
     names: Mapping[str, Wire]
+    barred: Mapping[str, str]
 
 
 _TIME_NS = {
     f"{zone}timestamp-{unit}": unit_ns
     for zone in ("", "local-")
     for unit, unit_ns in (("millis", 1_000_000), ("micros", 1_000), ("nanos", 1))
-} | {"date": 86_400_000_000_000}
+}
+_DAYTIME_NS = {("int", "time-millis"): 1_000_000, ("long", "time-micros"): 1_000}
+UUID_BYTES = 16
 _PRIMITIVES = {
     "null": Wire("null", 0),
     "boolean": Wire("boolean", 1),
@@ -97,6 +106,9 @@ _KINDS: dict[str, Kind] = {
 _DTYPES = {
     "integer": pl.Int64(),
     "time": pl.Int64(),
+    "date": pl.Date(),
+    "daytime": pl.Time(),
+    "uuid": pl.String(),
     "float": pl.Float64(),
     "boolean": pl.Boolean(),
     "string": pl.String(),
@@ -123,7 +135,7 @@ def read_schema(id: int, text: str, references: Sequence[str] = ()) -> Schema:  
         raise SchemaError(f"schema {id}: {error}") from None
     except (SchemaParseException, UnknownType, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SchemaError(f"schema {id}: does not parse: {error!r}") from None
-    return Schema(id, text, parsed, leaves, wire, reader.names)
+    return Schema(id, text, parsed, leaves, wire, reader.names, reader.barred)
 
 
 def promotes(written: pl.DataType, wanted: pl.DataType) -> bool:
@@ -131,6 +143,8 @@ def promotes(written: pl.DataType, wanted: pl.DataType) -> bool:
     if isinstance(written, pl.Decimal) and isinstance(wanted, pl.Decimal):
         return written.scale <= wanted.scale
     if isinstance(written, pl.Int64 | pl.Decimal) and wanted.is_float():
+        return True
+    if isinstance(written, pl.Int64) and wanted == pl.Date():  # an int that is said to be a date from some version on
         return True
     return written == wanted or (isinstance(written, pl.Int64) and wanted.is_decimal()) or {written, wanted} == {pl.String(), pl.Binary()}
 
@@ -152,6 +166,7 @@ class _Reader:
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self.definitions = definitions
         self.names: dict[str, Wire] = {}
+        self.barred: dict[str, str] = {}
         self.open: list[str] = []  # records that we are inside of
         self.recursive: set[str] = set()
         self.types = 0
@@ -213,24 +228,46 @@ class _Reader:
         return record
 
     def leaves(self, declared: Any, path: tuple[str, ...], aliases: tuple[tuple[str, ...], ...]) -> Iterator[Leaf]:  # noqa: ANN401
-        """The leaves of a record, in its order; a union of several types, an array or a map is none."""
+        """The leaves of a record, in its order; a union of several types is none (but of numbers), nor is an array or a map."""
         self.open.append(declared["name"])
         for field in declared["fields"]:
             here = (*path, field["name"])
             names = (field["name"], *field.get("aliases", ()))
             paths = tuple((*before, name) for before, name in product(aliases, names))[:MAX_DEPTH]
             plain = self.defined(_nullable(field["type"]))
+            if isinstance(plain, list):
+                plain = self._number(plain)
             match None if isinstance(plain, list) else _base(plain):
                 case "record" | "error" if plain["name"] not in self.open:
                     yield from self.leaves(plain, here, paths)
                 case None | "record" | "error" | "array" | "map" | "null":
-                    pass
+                    self.barred[".".join(here)] = self._said(plain)
                 case base:
                     other = tuple(".".join(alias) for alias in paths if alias != here)
                     leaf = _leaf(".".join(here), base, plain)
                     kpi = json.dumps(field["kpi"]) if "kpi" in field else ""
                     yield replace(leaf, doc=str(field.get("doc", "")), unit=str(field.get("unit", "")), kpi=kpi, aliases=other)
         self.open.pop()
+
+    def _number(self, branches: list[Any]) -> Any:  # noqa: ANN401 - parsed JSON
+        """The number that all branches can be promoted to; without one the branches as they are."""
+        several = [self.defined(branch) for branch in branches if _base(branch) != "null"]
+        plain = [_base(branch) for branch in several if _leaf("", _base(branch), branch).kind in {"integer", "float"}]
+        if not several or len(plain) < len(several):
+            return branches
+        return "double" if {"float", "double"} & set(plain) else "long"
+
+    def _said(self, declared: Any) -> str:  # noqa: ANN401 - parsed JSON
+        """What a type is, in words."""
+        if isinstance(declared, list):
+            names = [said["name"] if "name" in (said := self.defined(it)) else _base(said) for it in declared if _base(it) != "null"]
+            return f"a union of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "null"
+        base = _base(declared)
+        return (
+            f"a record inside of itself, {declared['name']}"
+            if base in {"record", "error"}
+            else {"array": "an array", "map": "a map"}.get(base, base)
+        )
 
 
 def _base(declared: Any) -> Any:  # noqa: ANN401 - parsed JSON
@@ -271,8 +308,14 @@ def _leaf(path: str, base: str, declared: Any) -> Leaf:  # noqa: ANN401 - parsed
     if _decimal(base, declared):
         scale = declared.get("scale", 0)
         return Leaf(path, "decimal", pl.Decimal(38, scale), scale=scale)
-    if (base == "int" and logical == "date") or (base == "long" and logical != "date" and logical in _TIME_NS):
+    if base == "long" and logical in _TIME_NS:
         return Leaf(path, "time", _DTYPES["time"], unit_ns=_TIME_NS[logical])
+    if base == "int" and logical == "date":
+        return Leaf(path, "date", _DTYPES["date"])
+    if (base, logical) in _DAYTIME_NS:
+        return Leaf(path, "daytime", _DTYPES["daytime"], unit_ns=_DAYTIME_NS[base, logical])
+    if base == "fixed" and logical == "uuid" and declared["size"] == UUID_BYTES:
+        return Leaf(path, "uuid", _DTYPES["uuid"])
     if base == "enum":
         return Leaf(path, "enum", _DTYPES["enum"], symbols=tuple(declared["symbols"]))
     kind = _KINDS.get(base, "bytes")

@@ -306,8 +306,8 @@ def _columns(plan: TopicPlan, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[t
             unmeasured[of, "not-finite"] = left_out
             column = column.set(wrong, None)
         measures.append(column)
-    sql = dict(plan.group_expressions)
-    groups = [(evaluate(frame, sql[name], pl.String()) if name in sql else frame[name]).alias(f"by:{name}") for name in plan.groups]
+    texts = {name: name for name in plan.groups if name in frame.columns and frame.schema[name] == pl.Time} | dict(plan.group_expressions)
+    groups = [(evaluate(frame, texts[name], pl.String()) if name in texts else frame[name]).alias(f"by:{name}") for name in plan.groups]
     time = pl.col(plan.time or "__timestamp").alias("time")
     order = [_order(time)] if plan.is_ordered else []
     made = frame.select(time, *order, *groups, *measures)

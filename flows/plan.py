@@ -13,7 +13,7 @@ from flows.declaration import Declaration, Topic
 from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema
-from flows.said import AGGREGATES, NUMBERS, KpiSaid, annotated, grouped
+from flows.said import AGGREGATES, MOMENTS, NUMBERS, KpiSaid, annotated, grouped
 from flows.versions import former, leaves_of, names_of
 from flows.windows import Window, slice_ms
 
@@ -126,7 +126,8 @@ def plan(declaration: Declaration, topic: str, schemas: Sequence[Schema]) -> Top
     schemas = sorted(schemas, key=lambda schema: schema.id)
     names = names_of(schemas)
     leaves = leaves_of(schemas, names)
-    frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items() if leaf.kind not in ("bytes", "other")})
+    frame = pl.DataFrame(schema={path: leaf.dtype for path, leaf in leaves.items()})
+    _refuse(said, {path: what for schema in schemas for path, what in schema.barred.items()}, frame.columns, at)
     time = _time(said, leaves, at, lambda path: all(any(name in schema.leaves for name in names[path]) for schema in schemas))
     grouping = _grouping(said, frame, at)
     if said.where is not None and _type(said.where, frame, f"{at}.where") != pl.Boolean:
@@ -177,6 +178,27 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
     )
 
 
+def _refuse(said: Topic, barred: Mapping[str, str], columns: Sequence[str], at: str) -> None:
+    """Say what a field is that no version has as one value of one type."""
+    wanted = [(f"{at}.time", said.time), (f"{at}.where", said.where)]
+    wanted += [(f"{at}.by[{n}]", grouped(text)[1]) for n, texts in enumerate(said.by) for text in texts]
+    wanted += [(f"{at}.kpis.{name}.{kpi.aggregate}", kpi.of) for name, kpi in (said.kpis or {}).items() if kpi.of != "*"]
+    for place, text in wanted:
+        for path in _roots(text, columns) if text and barred else ():
+            parts = path.split(".")
+            for whole in (".".join(parts[: n + 1]) for n in range(len(parts))):
+                if path not in columns and whole in barred:
+                    raise ConfigError(f"{place}: got {whole!r}, which is {barred[whole]}, want a field of one value and one type")
+
+
+def _roots(text: str, columns: Sequence[str]) -> list[str]:
+    """What an expression reads; nothing where it is no SQL, which is said elsewhere."""
+    try:
+        return roots(text, columns)
+    except pl.exceptions.PolarsError:
+        return []
+
+
 def _time(said: Topic, leaves: Mapping[str, Leaf], at: str, everywhere: Callable[[str], bool]) -> str | None:
     """The declared field, else the first of the usual names, else the first timestamp, else None: the Kafka timestamp.
 
@@ -201,7 +223,7 @@ def _grouping(said: Topic, frame: pl.DataFrame, at: str) -> dict[str, str]:
         for name, of in map(grouped, texts):
             if name == of:
                 _known(of, frame, f"{at}.by[{n}]")
-            elif (kind := kind_of(_type(of, frame, f"{at}.by[{n}]"))) == "other":
+            if (kind := kind_of(_type(of, frame, f"{at}.by[{n}]"))) in ("bytes", "other"):
                 raise ConfigError(f"{at}.by[{n}]: got {of!r} of kind {kind}, want text, a number or a condition")
             found[name] = of
     return found
@@ -275,13 +297,13 @@ def kind_of(dtype: pl.DataType) -> str:
         return "integer"
     if dtype.is_float():
         return "float"
-    return {pl.Boolean: "boolean", pl.String: "string"}.get(type(dtype), "other")
+    return {pl.Boolean: "boolean", pl.String: "string", pl.Binary: "bytes", pl.Date: "date", pl.Time: "daytime"}.get(type(dtype), "other")
 
 
 def dtype_of(kind: str, scale: int = 0) -> pl.DataType:
     """The type of a measure column of a kind."""
-    plain = {"integer": pl.Int64(), "time": pl.Int64(), "float": pl.Float64(), "boolean": pl.Boolean(), "decimal": pl.Decimal(38, scale)}
-    return plain.get(kind, pl.String())
+    plain = {"float": pl.Float64(), "boolean": pl.Boolean(), "decimal": pl.Decimal(38, scale), "bytes": pl.Binary()}
+    return pl.Int64() if kind in ("integer", *MOMENTS) else plain.get(kind, pl.String())
 
 
 def _type(text: str, frame: pl.DataFrame, at: str) -> pl.DataType:

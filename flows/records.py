@@ -22,6 +22,11 @@ from flows.windows import END, START, WINDOW, Window
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 UNKNOWN, BEGUN = "kpi.unknown", "kpi.begun"  # headers of KPI rows after a change of what is declared
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
+OWN = {  # kind -> type of its min, max, first and last
+    **{"integer": "long", "float": "double", "string": "string", "enum": "string", "boolean": "boolean", "time": MILLIS},
+    "date": {"type": "int", "logicalType": "date"},
+    "daytime": {"type": "long", "logicalType": "time-micros"},
+}
 LISTED = {"top": ("value", "top"), "histogram": ("bin", "bin")}  # aggregate -> field that names a number, end of the record's name
 ERRORS = {  # aggregate -> by how much it may miss: a share of the value, of a top one of the events
     "quantile": {"error": 0.01},
@@ -182,4 +187,4 @@ def _avro_type(kpi: Kpi, name: str) -> Any:  # noqa: ANN401 - Avro's JSON
         return "double"
     if kpi.kind == "decimal":
         return {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": kpi.scale}
-    return {"integer": "long", "float": "double", "time": MILLIS, "string": "string", "enum": "string", "boolean": "boolean"}[kpi.kind]
+    return OWN[kpi.kind]

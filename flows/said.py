@@ -11,14 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from flows.errors import did_you_mean
 
 NUMBERS = ("integer", "float", "decimal")
-PLAIN = (*NUMBERS, "boolean", "string", "enum", "time")
+MOMENTS = ("time", "date", "daytime")
+PLAIN = (*NUMBERS, "boolean", "string", "enum", *MOMENTS)
 AGGREGATES = {  # name -> kinds of column it can measure
     "count": (*PLAIN, "bytes", "other"),
     "rate": (),
     "sum": NUMBERS,
     "mean": NUMBERS,
-    "min": (*NUMBERS, "time", "string", "enum"),
-    "max": (*NUMBERS, "time", "string", "enum"),
+    "min": (*NUMBERS, *MOMENTS, "string", "enum"),
+    "max": (*NUMBERS, *MOMENTS, "string", "enum"),
     "deviation": NUMBERS,
     "first": PLAIN,
     "last": PLAIN,

@@ -7,7 +7,7 @@ import polars as pl
 
 from flows.fields import Leaf, Schema, promotes
 
-MEASURED = ("integer", "float", "decimal", "boolean", "time")  # kinds that are more than text
+MEASURED = ("integer", "float", "decimal", "boolean", "time", "date", "daytime")  # kinds that are more than text
 
 
 def names_of(schemas: Sequence[Schema]) -> dict[str, tuple[str, ...]]:

@@ -6,8 +6,10 @@ Values are those of the bare schema: an Avro library that knows no logical types
 import io
 import math
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import fastavro
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ LONG = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 63), (1 << 63) - 
 INT = st.one_of(st.integers(-70, 70), st.sampled_from([-(1 << 31), (1 << 31) - 1]))
 TEXT = st.one_of(st.text(max_size=3), st.text("aé漢😀", max_size=30), st.just("x" * 70))
 BREAKS = (b"", b"\x00", b"\x01", b"\x04", b"\x7f", b"\x80", b"\xff", b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x02")
+EPOCH_DAY, DAY_US = date(1970, 1, 1).toordinal(), 86_400_000_000
 TIMES = [(kind, name) for name in ("millis", "micros", "nanos") for kind in ("timestamp-", "local-timestamp-")]
 PRIMITIVES: list[Drawn] = [
     ("int", INT),
@@ -32,10 +35,13 @@ PRIMITIVES: list[Drawn] = [
     ("string", TEXT),
     ("bytes", st.binary(max_size=20)),
     ({"type": "string", "logicalType": "uuid"}, TEXT),
-    ({"type": "int", "logicalType": "date"}, INT),
-    ({"type": "int", "logicalType": "time-millis"}, INT),
+    ({"type": "int", "logicalType": "date"}, INT | st.sampled_from([-719_162, -719_163, 2_932_896, 2_932_897, 20_000])),
+    ({"type": "int", "logicalType": "time-millis"}, INT | st.sampled_from([0, 86_399_999, 86_400_000, -1])),
+    ({"type": "long", "logicalType": "time-micros"}, LONG | st.sampled_from([0, 86_399_999_999, 86_400_000_000, -1])),
     *(({"type": "long", "logicalType": kind + unit}, LONG) for kind, unit in TIMES),
 ]
+NUMBERS = {"int": INT, "long": LONG, "float": st.floats(width=32), "double": st.floats()}
+SIXTEEN = {"uuid": 16, "duration": 12, "of-our-own": 5}
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
 # A field's type, bytes, and what they are: a value, or why they are none.
@@ -134,7 +140,7 @@ def _records(draw: st.DrawFn, names: _Names, depth: int) -> Drawn:
 def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:  # noqa: PLR0911 - a case a type
     usable = [(name, values) for name, values in names.declared.items() if not values.is_empty]
     kinds = ["primitive"] * 3 + ["decimal", "enum", "fixed"] + ["named"] * bool(usable)
-    kinds += ["record", "array", "map"] * (depth < 4) + ["nullable", "nullable", "several"] * union
+    kinds += ["logical"] + ["record", "array", "map"] * (depth < 4) + ["nullable", "nullable", "several", "numbers"] * union
     match draw(st.sampled_from(kinds)):
         case "decimal":
             return draw(_decimals(names))
@@ -144,6 +150,15 @@ def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) ->
         case "fixed":
             size = draw(st.integers(1, 20))
             return names.named({"type": "fixed", "name": names.add("F"), "size": size}, st.binary(min_size=size, max_size=size))
+        case "logical":
+            logical, size = draw(st.sampled_from(sorted(SIXTEEN.items())))
+            fixed = {"type": "fixed", "name": names.add("L"), "size": size, "logicalType": logical}
+            return names.named(fixed, st.binary(min_size=size, max_size=size))
+        case "numbers":
+            chosen = draw(st.lists(st.sampled_from(sorted(NUMBERS)), min_size=2, unique=True))
+            null = draw(st.integers(-1, len(chosen)))  # where it is, or nowhere
+            branches = st.one_of([NUMBERS[name].map(lambda it, name=name: (name, it)) for name in chosen])
+            return [*chosen[:null], "null", *chosen[null:]] if null >= 0 else chosen, branches | st.none() if null >= 0 else branches
         case "named":
             return draw(st.sampled_from(usable))
         case "record":
@@ -212,13 +227,22 @@ def read(schema: Any, message: bytes) -> Any:
 
 
 def look_up(value: Any, leaf: Leaf) -> Any:
-    """What a frame is to hold of a bare value: times in ms, floored; decimals unscaled."""
+    """What a frame is to hold of a bare value: times in ms, floored; dates; times of day; decimals unscaled."""
     for name in leaf.path.split("."):
         value = None if value is None else value[name]
     if value is None:
         return None
     if leaf.kind == "time":
-        return value * 86_400_000 if leaf.unit_ns > 1_000_000 else value // (1_000_000 // leaf.unit_ns)
+        return value // (1_000_000 // leaf.unit_ns)
+    if leaf.kind == "date":
+        return date.fromordinal(value + EPOCH_DAY) if 0 < value + EPOCH_DAY <= date.max.toordinal() else None
+    if leaf.kind == "daytime":
+        micros = value * leaf.unit_ns // 1_000
+        return (datetime.min + timedelta(microseconds=micros)).time() if 0 <= micros < DAY_US else None
+    if leaf.kind == "uuid":
+        return str(UUID(bytes=value))
+    if leaf.kind == "float" and isinstance(value, int):
+        return float(value)
     if leaf.kind == "decimal":
         return int.from_bytes(value, "big", signed=True)
     if isinstance(value, float) and math.isnan(value):

@@ -33,16 +33,23 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "millis": ({"type": "long", "logicalType": "timestamp-millis"}, LONGS),
     "micros": ({"type": "long", "logicalType": "timestamp-micros"}, LONGS),
     "date": ({"type": "int", "logicalType": "date"}, st.integers(-(1 << 31), (1 << 31) - 1)),
+    "time-millis": ({"type": "int", "logicalType": "time-millis"}, st.integers(-1, 86_400_000)),
+    "time-micros": ({"type": "long", "logicalType": "time-micros"}, st.integers(-1, 86_400_000_000) | LONGS),
+    "uuid": ({"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}, st.binary(min_size=16, max_size=16)),
+    "whole": (["int", "long"], LONGS),
+    "numbers": (["long", "double"], LONGS | st.floats()),
     "record": ({"type": "record", "name": "R", "fields": [{"name": "x", "type": "long"}]}, st.fixed_dictionaries({"x": LONGS})),
     "array": ({"type": "array", "items": "long"}, st.lists(LONGS, max_size=2)),
 }
-UNCOUNTED = {"bytes", "fixed", "record", "array"}
+UNCOUNTED = {"record", "array"}
 OLD = '[topics.t]\n[topics.t.kpis]\nold = { count = "old" }\n'
 BOTH = OLD + 'new = { count = "new" }\n'
 
 
 def version(number: int, name: str, kind: str, alias: str | None) -> Schema:
-    field = {"name": name, "type": ["null", KINDS[kind][0]], **({"aliases": [alias]} if alias else {})}
+    declared = KINDS[kind][0]
+    union = ["null", *declared] if isinstance(declared, list) else ["null", declared]
+    field = {"name": name, "type": union, **({"aliases": [alias]} if alias else {})}
     return read_schema(number, json.dumps({"type": "record", "name": "V", "fields": [field]}))
 
 

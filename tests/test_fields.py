@@ -42,8 +42,21 @@ def _record(*types: Any, **more: Any) -> dict[str, Any]:
         ({"type": "long", "logicalType": "timestamp-millis"}, Leaf("a", "time", pl.Int64(), unit_ns=1_000_000)),
         ({"type": "long", "logicalType": "local-timestamp-micros"}, Leaf("a", "time", pl.Int64(), unit_ns=1_000)),
         ({"type": "long", "logicalType": "timestamp-nanos"}, Leaf("a", "time", pl.Int64(), unit_ns=1)),
-        ({"type": "int", "logicalType": "date"}, Leaf("a", "time", pl.Int64(), unit_ns=86_400_000_000_000)),
-        ({"type": "int", "logicalType": "time-millis"}, Leaf("a", "integer", pl.Int64())),
+        ({"type": "long", "logicalType": "timestamp-micros"}, Leaf("a", "time", pl.Int64(), unit_ns=1_000)),
+        ({"type": "long", "logicalType": "local-timestamp-millis"}, Leaf("a", "time", pl.Int64(), unit_ns=1_000_000)),
+        ({"type": "long", "logicalType": "local-timestamp-nanos"}, Leaf("a", "time", pl.Int64(), unit_ns=1)),
+        ({"type": "int", "logicalType": "date"}, Leaf("a", "date", pl.Date())),
+        ({"type": "long", "logicalType": "date"}, Leaf("a", "integer", pl.Int64())),  # only an int can be one
+        ({"type": "int", "logicalType": "time-millis"}, Leaf("a", "daytime", pl.Time(), unit_ns=1_000_000)),
+        ({"type": "long", "logicalType": "time-micros"}, Leaf("a", "daytime", pl.Time(), unit_ns=1_000)),
+        ({"type": "int", "logicalType": "time-micros"}, Leaf("a", "integer", pl.Int64())),
+        ({"type": "fixed", "name": "F", "size": 16, "logicalType": "uuid"}, Leaf("a", "uuid", pl.String())),
+        ({"type": "fixed", "name": "F", "size": 15, "logicalType": "uuid"}, Leaf("a", "bytes", pl.Binary())),
+        ({"type": "fixed", "name": "F", "size": 12, "logicalType": "duration"}, Leaf("a", "bytes", pl.Binary())),
+        ({"type": "bytes", "logicalType": "big-decimal"}, Leaf("a", "bytes", pl.Binary())),
+        (["null", "int", "long"], Leaf("a", "integer", pl.Int64())),
+        (["int", "null", "float"], Leaf("a", "float", pl.Float64())),
+        (["long", {"type": "double", "logicalType": "of-our-own"}], Leaf("a", "float", pl.Float64())),
         ({"type": "int", "logicalType": "timestamp-millis"}, Leaf("a", "integer", pl.Int64())),  # only a long can be one
         ({"type": "long", "logicalType": "of-our-own"}, Leaf("a", "integer", pl.Int64())),
         ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, Leaf("a", "decimal", pl.Decimal(38, 2), scale=2)),
@@ -57,7 +70,9 @@ def test_each_avro_type_is_a_column_of_one_kind(declared: Any, leaf: Leaf) -> No
 
 def test_what_holds_many_values_or_several_types_is_no_column() -> None:
     many = ({"type": "array", "items": "long"}, {"type": "map", "values": "long"}, ["null", "long", "string"], "null", ["null"])
-    assert dict(record(*many, "long").leaves) == {"f": Leaf("f", "integer", pl.Int64())}
+    read = record(*many, "long")
+    assert dict(read.leaves) == {"f": Leaf("f", "integer", pl.Int64())}
+    assert list(read.barred.values()) == ["an array", "a map", "a union of long and string", "null", "null"]
 
 
 def test_fields_of_nested_records_are_columns_with_dotted_names_in_the_order_of_the_schema() -> None:
@@ -87,6 +102,15 @@ def test_a_recursive_record_has_the_columns_outside_of_its_recursion() -> None:
     read = record("long", inner)
     assert list(read.leaves) == ["a", "b.value"]
     assert set(read.names) == {"Node"}
+    assert dict(read.barred) == {"b.next": "a record inside of itself, Node"}
+
+
+def test_what_has_no_column_is_said_by_the_names_of_its_branches() -> None:
+    card = {"type": "record", "name": "Card", "namespace": "shop", "fields": [{"name": "last4", "type": "string"}]}
+    cash = {"type": "record", "name": "Cash", "namespace": "shop", "fields": [{"name": "due", "type": "long"}]}
+    day = {"type": "int", "logicalType": "date"}
+    barred = record(["null", card, cash], ["shop.Card", "string", "null"], ["null", "double", day]).barred
+    assert list(barred.values()) == ["a union of shop.Card and shop.Cash", "a union of shop.Card and string", "a union of double and int"]
 
 
 @pytest.mark.parametrize("item", ["null", {"type": "record", "name": "Empty", "fields": []}, {"type": "fixed", "name": "Z", "size": 0}])

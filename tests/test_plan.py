@@ -63,6 +63,74 @@ def test_the_time_is_the_first_usual_name_else_the_first_timestamp_else_kafkas(f
     assert planned("", schema(fields)).time == time
 
 
+LOGICAL = schema(
+    {
+        "at": MILLIS,
+        "day": ["null", DATE],
+        "opens": {"type": "int", "logicalType": "time-millis"},
+        "span": {"type": "fixed", "name": "Span", "size": 12, "logicalType": "duration"},
+        "big": {"type": "bytes", "logicalType": "big-decimal"},
+        "id": {"type": "fixed", "name": "Id", "size": 16, "logicalType": "uuid"},
+        "mixed": ["null", "string", "long"],
+        "number": ["null", "int", "double"],
+        "paid": [
+            {"type": "record", "name": "Card", "fields": [{"name": "fee", "type": "long"}]},
+            {"type": "record", "name": "Cash", "fields": [{"name": "fee", "type": "long"}]},
+        ],
+        "tags": {"type": "map", "values": "string"},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "can"),
+    [
+        ("day", "date", {"count", "min", "max", "first", "last", "distinct"}),
+        ("opens", "daytime", {"count", "min", "max", "first", "last", "distinct"}),
+        ("at", "time", {"count", "min", "max", "first", "last", "distinct"}),
+        ("span", "bytes", {"count"}),
+        ("big", "bytes", {"count"}),
+        ("id", "string", {"count", "min", "max", "first", "last", "distinct", "top"}),
+        ("number", "float", set(AGGREGATES) - {"rate", "ratio", "share", "counts", "top"}),
+    ],
+)
+def test_what_a_logical_type_can_be_measured_by(field: str, kind: str, can: set[str]) -> None:
+    for aggregate in set(AGGREGATES) - {"rate", "ratio"}:
+        said = f"kpis.x = {{ {aggregate} = '{field}'{', edges = [1]' if aggregate == 'histogram' else ''} }}"
+        if aggregate in can:
+            assert {kpi.kind for kpi in planned(said, LOGICAL).kpis} == {kind}
+        else:
+            with pytest.raises(ConfigError, match=rf"^topics\.t\.kpis\.x\.{aggregate}: got '{field}' of kind {kind}, want "):
+                planned(said, LOGICAL)
+
+
+@pytest.mark.parametrize("field", ["span", "big"])
+def test_bytes_are_no_groups(field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"by\[0\]: got '{field}' of kind bytes, want text"):
+        planned(f"by = ['{field}']", LOGICAL)
+
+
+@pytest.mark.parametrize(
+    ("said", "place", "what"),
+    [
+        ("kpis.x = { sum = 'mixed' }", "kpis.x.sum", "'mixed', which is a union of string and long"),
+        ("kpis.x = { count = 'mixed' }", "kpis.x.count", "'mixed', which is a union of string and long"),
+        ("by = ['paid.fee']", "by[0]", "'paid', which is a union of Card and Cash"),
+        ("where = 'paid.fee > 1'", "where", "'paid', which is a union of Card and Cash"),
+        ("by = ['UPPER(tags) AS t']", "by[0]", "'tags', which is a map"),
+        ("time = 'mixed'", "time", "'mixed', which is a union of string and long"),
+    ],
+)
+def test_a_field_of_several_types_or_values_is_refused_with_what_it_is(said: str, place: str, what: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        planned(said, LOGICAL)
+    assert str(refused.value) == f"topics.t.{place}: got {what}, want a field of one value and one type"
+
+
+def test_of_dates_and_times_of_day_nothing_is_derived() -> None:
+    assert not [kpi for kpi in planned("", LOGICAL).kpis if kpi.of in {"day", "opens", "span", "big", "id"}]
+
+
 def test_a_declared_time_goes_before_every_other() -> None:
     fields = schema(
         {"event_time": MILLIS, "n": "long", "inner": {"type": "record", "name": "I", "fields": [{"name": "at", "type": MILLIS}]}}
@@ -126,7 +194,6 @@ def test_only_what_is_needed_is_decoded() -> None:
         ("where = \"statu <> 'TEST'\"", "where", "statu", "status"),
         ("kpis.x = { sum = 'totl' }", "kpis.x.sum", "totl", "total"),
         ("kpis.x = { sum = 'price * quantiy' }", "kpis.x.sum", "quantiy", "quantity"),
-        ("by = ['blob']", "by[0]", "blob", "total"),
     ],
 )
 def test_an_unknown_field_is_named_with_its_place_the_choice_and_the_nearest(said: str, place: str, got: str, near: str) -> None:

@@ -5,6 +5,7 @@ import math
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Context, Decimal
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from flows import columns as leaves
 from flows.cursor import Columns, Cursor
 from flows.cursor import read as read_all
+from flows.expressions import evaluate
 from flows.fields import Leaf, Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
 from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
@@ -218,11 +220,58 @@ def test_a_renamed_field_is_found_under_its_former_name() -> None:
         ({"type": "long", "logicalType": "timestamp-micros"}, -1, -1),
         ({"type": "long", "logicalType": "timestamp-micros"}, 1_999, 1),
         ({"type": "long", "logicalType": "local-timestamp-nanos"}, -1_000_001, -2),
-        ({"type": "int", "logicalType": "date"}, -(1 << 31), -(1 << 31) * 86_400_000),
     ],
 )
 def test_times_are_floored_to_milliseconds(declared: Any, number: int, ms: int) -> None:
     assert decoded(schema(declared), varint(number)).frame["a"].to_list() == [ms]
+
+
+@pytest.mark.parametrize(
+    ("declared", "numbers", "texts"),
+    [
+        (
+            {"type": "int", "logicalType": "date"},
+            [0, 20_000, -719_162, 2_932_896],
+            ["1970-01-01", "2024-10-04", "0001-01-01", "9999-12-31"],
+        ),
+        ({"type": "int", "logicalType": "date"}, [-719_163, 2_932_897, -(1 << 31), (1 << 31) - 1], [None] * 4),
+        ({"type": "int", "logicalType": "time-millis"}, [0, 30_600_500, 86_399_999], ["00:00:00", "08:30:00.500", "23:59:59.999"]),
+        ({"type": "long", "logicalType": "time-micros"}, [1, 86_399_999_999], ["00:00:00.000001", "23:59:59.999999"]),
+        ({"type": "long", "logicalType": "time-micros"}, [-1, 86_400_000_000, -(1 << 63), (1 << 63) - 1], [None] * 4),
+    ],
+)
+def test_dates_and_times_of_day_are_text_as_in_iso_8601_and_null_where_there_is_no_such_day(
+    declared: Any, numbers: list[int], texts: list[str | None]
+) -> None:
+    for more in (1, 200):
+        frame = decoded(schema(declared), *map(varint, numbers * more)).frame
+        assert evaluate(frame, "a", pl.String()).to_list() == texts * more
+
+
+def test_sixteen_bytes_of_a_uuid_are_its_text() -> None:
+    uuid = {"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}
+    octets = bytes.fromhex("0123456789abcdef0011223344556677")
+    found = decoded(schema(["null", uuid]), b"\x02" + octets, b"\x00", b"\x02" + octets[::-1])
+    texts = ["01234567-89ab-cdef-0011-223344556677", None, "77665544-3322-1100-efcd-ab8967452301"]
+    assert found.frame["a"].to_list() == texts
+
+
+def test_a_union_of_numbers_is_one_number() -> None:
+    whole = decoded(schema(["int", "null", "long"]), b"\x00\x02", b"\x02", b"\x04" + varint(1 << 62))
+    assert whole.frame["a"].to_list() == [1, None, 1 << 62]
+    single, double = struct.pack("<f", 0.5), struct.pack("<d", 0.1)
+    mixed = decoded(schema(["long", "float", "null", "double"]), b"\x00\x02", b"\x02" + single, b"\x04", b"\x06" + double)
+    assert mixed.frame["a"].to_list() == [1.0, 0.5, None, 0.1]
+
+
+def test_a_number_of_the_wrong_branch_is_malformed() -> None:
+    found = decoded(schema(["int", "double"]), b"\x00\x02", b"\x04\x02", b"\x00" + varint(1 << 31), b"\x02\x00", b"\x00\x04")
+    assert (found.frame["a"].to_list(), [r.offset for r in found.rejected]) == ([1.0, 2.0], [1, 2, 3])
+
+
+def test_an_int_that_is_said_to_be_a_date_later_is_one_in_older_messages_too() -> None:
+    found = decoded(schema("int"), varint(20_000), varint(-(1 << 31)), columns={"a": pl.Date()})
+    assert found.frame["a"].to_list() == [date(2024, 10, 4), None]
 
 
 def test_nan_and_infinity_pass_through() -> None:
