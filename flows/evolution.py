@@ -4,14 +4,14 @@ State is kept where its meaning stays: KPIs, units and windows come and go. What
 refused: another slice length, time, group sets, condition, lateness, or another meaning under the name of a KPI.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from flows.declaration import OVER, Declaration, Topic
 from flows.durations import label
 from flows.errors import ConfigError
-from flows.said import KpiSaid, grouped
+from flows.said import KpiSaid, avro_name, grouped
 from flows.spelling import restored, setting, toml
 from flows.stop import BEGIN_ANEW
 from flows.windows import slice_ms
@@ -157,7 +157,9 @@ def _kpis(both: _Both, old: Topic, new: Topic) -> Iterator[Change]:
     was, now = _meanings(old.kpis), _meanings(new.kpis)
     for name in sorted(was.keys() | now.keys()):
         here = f"{path}.{name}"
-        if name not in was:
+        if (name in was) != (name in now) and (namesake := _namesake(name, was.keys() & now.keys())):
+            yield Change("changed", here, "refused", f"the record's field of {namesake!r} would be called otherwise: give one another name")
+        elif name not in was:
             yield Change("added", here, "kept", f"{_said(now[name])}, {SINCE}; null before")
         elif name not in now:
             yield Change("removed", here, "kept", "no more values")
@@ -165,6 +167,11 @@ def _kpis(both: _Both, old: Topic, new: Topic) -> Iterator[Change]:
             yield Change("changed", here, "refused", f"{_said(was[name])} -> {_said(now[name])}: give what is new another name")
         elif was[name][1] != now[name][1]:
             yield Change("changed", here, "kept", f"unit {was[name][1]!r} -> {now[name][1]!r}")
+
+
+def _namesake(name: str, others: Iterable[str]) -> str | None:
+    """Another KPI whose field in the record has the same name but for underscores behind it: which has them depends on the other."""
+    return next((other for other in others if avro_name(other).rstrip("_") == avro_name(name).rstrip("_")), None)
 
 
 def _meanings(kpis: Mapping[str, KpiSaid]) -> dict[str, tuple[Meaning, str | None]]:

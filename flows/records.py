@@ -4,7 +4,6 @@ The contract with every reader is written here, and in docs/contracts.md for peo
 """
 
 import json
-import re
 import struct
 from collections.abc import Iterable
 from functools import cache
@@ -16,6 +15,7 @@ import polars as pl
 from flows import encoder
 from flows.fold import Rows
 from flows.plan import Kpi, Output, TopicPlan
+from flows.said import avro_name
 from flows.tallies import MOST
 from flows.windows import END, START, WINDOW, Window
 
@@ -71,15 +71,6 @@ def set_aside(topic: str, key: bytes | None, value: bytes | None, origin: Origin
     """The original message for kpi.late or kpi.dead-letters, with headers that say where from and why."""
     said = {f"kpi.{name.replace('_', '-')}": it for name, it in origin._asdict().items() if it is not None}
     return Record(topic, key, value, tuple((name, str(it).encode("utf-8", "replace")) for name, it in said.items()))
-
-
-def avro_name(path: str) -> str:
-    """A path or KPI name as Avro allows names.
-
-    >>> avro_name("address.country"), avro_name("2nd try")
-    ('address_country', '_2nd_try')
-    """
-    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", path) or "_"
 
 
 def field_names(plan: TopicPlan) -> dict[str, str]:

@@ -193,6 +193,15 @@ def _of_annotation(path: str, aggregate: str, told: object) -> KpiSaid:
         raise ValueError(f"{aggregate}: got {told!r}, {first['msg'].removeprefix('Value error, ')}") from None
 
 
+def avro_name(path: str) -> str:
+    """A path or KPI name as Avro allows names.
+
+    >>> avro_name("address.country"), avro_name("2nd try")
+    ('address_country', '_2nd_try')
+    """
+    return re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", path) or "_"
+
+
 def grouped(text: str) -> tuple[str, str]:
     """Name and field or SQL of what is grouped by: a field has its own name, all else says it. Raises ValueError.
 

@@ -1,5 +1,7 @@
 """A changed declaration: what is kept, and what is refused, with a line that names the change."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 
@@ -188,6 +190,16 @@ def test_a_change_of_the_defaults_is_named_once_for_all_topics() -> None:
 
 def test_what_no_topic_that_ran_is_about_changes_nothing() -> None:
     assert told("", '[topics.other]\nlateness = "1s"', T) == []
+
+
+@pytest.mark.parametrize(("new", "refused"), [("a.b", True), ("a_b_", True), ("a_c", False)])
+def test_a_kpi_that_would_take_the_name_of_anothers_field_is_refused(new: str, refused: bool) -> None:
+    """Else the field that was `a_b` would be `a_b_`, and `a_b` another KPI."""
+    before = "[topics.t.kpis]\na_b = { sum = 'x' }\n"
+    after = before + f"{json.dumps(new)} = {{ sum = 'y' }}"
+
+    verdicts = {verdict for _, _, verdict in told(before, after, T)}
+    assert (verdicts == {"refused"}, {verdict for _, _, verdict in told(after, before, T)} == {"refused"}) == (refused, refused)
 
 
 def test_a_refusal_is_one_line_that_a_person_can_act_on() -> None:

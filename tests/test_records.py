@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from flows.fold import Fold, Rows
 from flows.plan import Kpi, Output, TopicPlan
-from flows.records import DEAD, Origin, Record, avro_name, encode, field_names, output_topic, schemas, set_aside
+from flows.records import DEAD, Origin, Record, encode, field_names, output_topic, schemas, set_aside
+from flows.said import avro_name
 from tests.core import MILLIS, money, partial, planned, schema
 
 GOLDEN = Path(__file__).parent / "golden"
