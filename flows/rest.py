@@ -118,8 +118,9 @@ class Rest:
             pl.lit(0, pl.Int64).alias("revision"),
         )
         known = aggregates.results(table, self.plan)
-        counters = [f"kpi:{kpi.name}" for kpi in self.plan.kpis if kpi.aggregate == "increase"]  # of many groups they are no one counter
-        known = known.with_columns(pl.lit(None, known.schema[name]).alias(name) for name in counters)
+        counters = {kpi.name for kpi in self.plan.kpis if kpi.aggregate == "increase"}  # of many groups they are no one counter
+        absent = [f"kpi:{kpi.name}" for kpi in self.plan.kpis if counters & {kpi.name, *kpi.parts}]
+        known = known.with_columns(pl.lit(None, known.schema[name]).alias(name) for name in absent)
         return [Rows(self.plan, self.group_set, self.since.known(pl.concat([told, known], how="horizontal")), self.since)]
 
     def _done(self, closed_ms: int) -> pl.DataFrame | None:

@@ -342,12 +342,12 @@ def _rows(
             assert all(one.step <= closed_step for one in members), "an event was folded into a closed window"
             closed_by = "data" if end_ms <= history[closed_step][1] else "idle"
         ordered = [one.event for one in sorted(members, key=lambda one: one[:3])]
-        kpis, slack = kpis_of(spec, ordered, end_ms - start_ms)
+        kpis, slack = kpis_of(spec, ordered, end_ms - start_ms, rest=_is_rest(group))
         yield Row(window, start_ms, end_ms, group_set, group, len(members), kpis, slack, closed_by, closed_step), members
 
 
-def kpis_of(spec: Spec, events: Sequence[Event], length_ms: int) -> tuple[dict[str, Expected], dict[str, float]]:
-    """All KPIs of these events, in order of (event time, partition, offset), and the slack of each."""
+def kpis_of(spec: Spec, events: Sequence[Event], length_ms: int, *, rest: bool = False) -> tuple[dict[str, Expected], dict[str, float]]:
+    """All KPIs of these events, in order of (event time, partition, offset), and the slack of each. A rest is no counter."""
     found: dict[str, tuple[Expected, float]] = {}
     for kpi in sorted(spec.kpis, key=lambda kpi: kpi.aggregate == "ratio"):  # which needs the others
         if kpi.aggregate == "ratio":
@@ -356,7 +356,8 @@ def kpis_of(spec: Spec, events: Sequence[Event], length_ms: int) -> tuple[dict[s
             continue
         values = [_value(look_up(event, kpi.field)) for event in events] if kpi.field != "*" else []
         counted = len(events) if kpi.field == "*" else len(measured(values))
-        found[kpi.name] = result(kpi.aggregate, values, counted, length_ms, kpi.told)
+        of_rest = rest and kpi.aggregate == "increase"
+        found[kpi.name] = (None, 0.0) if of_rest else result(kpi.aggregate, values, counted, length_ms, kpi.told)
     return {name: value for name, (value, _) in found.items()}, {name: slack for name, (_, slack) in found.items()}
 
 

@@ -130,10 +130,10 @@ def _distinct(there: Sequence[Measured]) -> int | Nearly:
 
 
 def _quantile(there: Sequence[Measured], told: Told) -> float | Nearly:
-    """Of the two ranks that q may mean where q * (n - 1) is whole, but for the rounding of q, either is right."""
+    """Where q * (n - 1) is whole but for the rounding of doubles, either rank is right."""
     ordered = sorted(float(v) for v in there if v is not None)
     last = len(ordered) - 1
-    ranks = {math.floor(told.q * last), math.floor(Fraction(str(told.q)) * last), math.floor(Fraction(told.q) * last)}
+    ranks = {math.floor(told.q * last), math.floor(Fraction(str(told.q)) * last)}
     return Nearly(tuple(ordered[rank] for rank in ranks), 0.01, float)
 
 

@@ -160,6 +160,33 @@ def in_order() -> st.SearchStrategy[Run]:
     return runs(ORDERLY)
 
 
+def crowded(seed: int) -> Run:
+    """Thousands of events of thousands of values in a few windows: more than a sketch knows one by one."""
+    rnd, time = Random(seed), Time("t")
+    texts = Column("buyer", "string", "string", lambda rnd: f"b{int(rnd.paretovariate(0.4)) % 20_000}")
+    fields = (
+        texts,
+        Column("cents", "float", "double", lambda rnd: rnd.lognormvariate(0, 30)),
+        Column("sold", "integer", "long", lambda rnd: rnd.randrange(-(2**40), 2**40)),
+    )
+    kpis = (
+        Kpi("buyers", "distinct", "buyer"),
+        Kpi("amounts", "distinct", "sold"),
+        Kpi("most", "top", "buyer", Told(k=5)),
+        Kpi("sold", "top", "sold", Told(k=3)),
+        *(Kpi(f"cents_{PERCENTILES[q]}", "quantile", "cents", Told(q=q), "cents") for q in (0.0, 0.5, 0.99)),
+        Kpi("worth_p50", "quantile", "sold", Told(q=0.5), "worth"),
+        Kpi("per", "ratio", "*", Told(parts=("amounts", "buyers"))),
+    )
+    windows = (*tumbling(60_000, 120_000), Window("hopping", 90_000, 30_000), Window("session", 5_000))
+    spec = Spec(windows, kpis, time="t", lateness_ms=1_000)
+    stamps = sorted(1_760_000_000_000 + rnd.randrange(150_000) for _ in range(4_000))
+    messages = [Message(0, n, at_ms, None, event_of(time, at_ms, fields, rnd)) for n, at_ms in enumerate(stamps)]
+    steps = [Step(messages[n + 999].timestamp_ms, {0: messages[n : n + 1_000]}, 1) for n in range(0, 4_000, 1_000)]
+    end_ms = stamps[-1] + 400_000
+    return Run(schema_of(time, fields), spec, True, (*steps, Step(end_ms, {}, 1, {0: end_ms})), (500,))
+
+
 @st.composite
 def rearranged(draw: st.DrawFn, run: Run) -> Run:
     """The same messages in other polls, batches and interleavings, read after all of them were written: nobody promises or joins.

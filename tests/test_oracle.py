@@ -8,7 +8,7 @@ import pytest
 
 from tests.differences import agree, compare
 from tests.oracle import YEAR_10000_MS, Event, Fate, Kpi, Message, Outcome, Row, Spec, Step, expect
-from tests.oracle_aggregates import result
+from tests.oracle_aggregates import Anything, Expected, Measured, Told, ratio, result
 from tests.oracle_windows import tumbling
 
 FOLDED, FILTERED, TIME, FUTURE = Fate("folded"), Fate("filtered"), Fate("time"), Fate("future")
@@ -300,12 +300,88 @@ def test_every_group_set_has_its_rows_and_null_is_a_group_of_its_own() -> None:
         ("deviation", [7, 7], 0.0),
         ("share", [True, False, None, True], 2 / 3),
         ("share", [None], None),
+        ("first", [None, 3, 5], 3),
+        ("last", ["b", "a", None], "a"),
+        ("last", [1.5, math.nan], 1.5),
+        ("first", [None], None),
+        ("counts", ["WEB", None, "APP", "WEB"], {"WEB": 2, "APP": 1}),
+        ("counts", [True, True], {"true": 2}),
+        ("counts", [None], None),
+        ("distinct", [0.0, -0.0, 1.0, None, math.nan], 2),
+        ("distinct", [Decimal("1.0"), Decimal("1.00"), Decimal(2)], 2),
+        ("distinct", [None], 0),
+        ("increase", [5], 0),
+        ("increase", [5, 8, 2, 4, 4], 7),  # 3, then anew from 2, then 2 and 0
+        ("increase", [Decimal("1.5"), Decimal("1.25")], Decimal("1.25")),
+        ("increase", [-(2**62), 2**62 - 1, 0, 2**62], None),  # two times almost 2^63
+        ("increase", [None], None),
     ],
 )
 def test_aggregates_come_out_as_worked_by_hand(aggregate: str, values: list[int | float | Decimal | None], want: object) -> None:
     got, _ = result(aggregate, values, 4, 2000)
     assert got == want
     assert type(got) is type(want)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "told", "values", "want"),
+    [
+        ("top", Told(k=2), ["b", "a", "c", "a", "b", None], [("a", 2), ("b", 2)]),  # as often: by text
+        ("top", Told(k=9), [10, 9, 10, True], [("10", 2), ("9", 1), ("true", 1)]),
+        ("top", Told(k=2), [None], None),
+        ("histogram", Told(edges=(10.0, 50.0)), [9, 10, 49.5, 50, None], [("< 10", 1), ("10 – 50", 2), ("≥ 50", 1)]),  # noqa: RUF001 - en dash
+        ("histogram", Told(edges=(0.1,)), [Decimal("0.1"), Decimal("0.09")], [("< 0.1", 1), ("≥ 0.1", 1)]),
+        ("histogram", Told(edges=(1.0,)), [math.nan], None),
+        ("quantile", Told(q=0.5), [None, math.inf], None),
+    ],
+)
+def test_aggregates_that_are_told_more_come_out_as_worked_by_hand(aggregate: str, told: Told, values: list[Measured], want: object) -> None:
+    assert result(aggregate, values, 4, 2000, told) == (want, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("q", "values", "right", "wrong"),
+    [
+        (0.5, [1.0, 2.0, 3.0, 4.0], [2.0, 1.981, 2.019], [1.97, 2.03, 3.0, 2]),  # floor(0.5 * 3) = 1
+        (0.95, [float(v) for v in range(1, 22)], [20.0, 19.9], [19.0, 21.0]),  # 0.95 * 20 is the 19th behind the first
+        (0.0, [-5.0, 0.0, 3.0], [-5.0, -4.96], [5.0, 0.0]),
+        (0.5, [-5, 0, 3], [0.0], [1e-300, -0.01]),  # nothing is near 0 but 0
+        (1.0, [5e-324], [5e-324], [0.0, 1e-323]),
+        (1.0, [1.7e308], [1.69e308], [math.inf]),
+    ],
+)
+def test_a_quantile_is_within_a_hundredth_of_the_value_at_its_rank(
+    q: float, values: list[Measured], right: list[float], wrong: list[float]
+) -> None:
+    want, _ = result("quantile", values, 0, 1, Told(q=q))
+    assert all(agree(want, got) for got in right)
+    assert not any(agree(want, got) for got in wrong)
+
+
+def test_beyond_1024_values_a_distinct_and_a_top_may_be_off_by_as_much_as_they_say() -> None:
+    many = [str(number) for number in range(2_000)] + ["7"] * 500
+    want, _ = result("distinct", many, 0, 1)
+    assert [agree(want, got) for got in (1_960, 2_040, 1_959, 2_041, 2_000.0)] == [True, True, False, False, False]
+    top, _ = result("top", many, 0, 1, Told(k=1))  # 2,500 / 1,025 = 2.4: at most two too low
+    low, high, other = ([{"value": value, "events": count}] for value, count in (("7", 499), ("7", 502), ("8", 1)))
+    assert [agree(top, got) for got in (low, high, other, [])] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "want"),
+    [
+        ((3, 0.0), (2, 0.0), 1.5),
+        ((Decimal("1.5"), 0.0), (0.5, 0.0), 3.0),
+        ((None, 0.0), (2, 0.0), None),
+        ((3, 0.0), (0, 0.0), None),
+        ((1e300, 0.0), (1e-300, 0.0), None),
+        ((1, 0.0), (1e-17, 1e-14), Anything()),  # what it divides by may be nothing but rounding
+    ],
+)
+def test_a_ratio_is_of_two_numbers_and_null_where_it_is_none(
+    above: tuple[Expected, float], below: tuple[Expected, float], want: object
+) -> None:
+    assert ratio(above, below)[0] == want
 
 
 def test_differences_are_named_and_agreement_is_silent() -> None:
