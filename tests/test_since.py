@@ -195,6 +195,25 @@ def test_a_session_that_may_have_begun_before_the_change_is_left_out_of_the_rest
     assert sorted(row["events"] for row in rows if row["size"] == 2_000) == ([1, 2] if is_told else [])
 
 
+def test_a_rest_that_waits_for_another_shard_is_told_under_the_changed_plan() -> None:
+    #  shard 0   closed under the former plan: 1s is its first window
+    #  shard 1   closes under the changed one: 1s is gone, the first is 2s
+    before, now = said(["1s", "2s"], ["s"], groups=2), said(["2s", "4s", "gap 1s"], ["s", "c"], 1, groups=2)
+    some = [(500, group, 1, 0.0) for group in "abc"]
+    first, second = (Fold(2).take([partial(made, [(t, g, n) for t, g, n, _ in some], 2_000)]).passed for made in (before, now))
+    assert first is not None
+    assert second is not None
+    rest = Rest(2)
+    assert rest.take([(0, first)]) == []
+
+    rest = Rest(2, pickle.loads(pickle.dumps(rest.snapshot())))
+    rows = finals(rest.take([(1, second)]))
+
+    assert [(row["size"], row["start"], row["events"], row["s"], row["c"]) for row in rows if row["end"] == 2_000] == [
+        (2_000, 0, 4, 4, None)
+    ]
+
+
 def test_a_kpi_under_a_former_name_with_another_meaning_begins_anew() -> None:
     typed = planned("windows = ['10s']\nby = [['g']]", FIELDS)
     declared = replace(
