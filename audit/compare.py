@@ -70,7 +70,7 @@ def valid(published: Published, group_set: tuple[str, ...]) -> str:
         bool_and(sound) AS sound,
         any_value("group") AS "group", max(revision) AS highest,
         arg_max(struct_pack(events := events, kpis := kpis, closed_by := closed_by, repair := repair, revision := revision,
-            kpi_partition := kpi_partition), revision) FILTER (final) AS row
+            kpi_partition := kpi_partition, unknown := unknown), revision) FILTER (final) AS row
     FROM (SELECT *, final AND closed_by IS DISTINCT FROM 'repair' AS own FROM {recompute.parquet([published.file])})
     WHERE group_by = {recompute.quoted(",".join(group_set))} GROUP BY key, start, "end"
     """
@@ -165,6 +165,9 @@ def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Diff
     if survey.from_ms is not None and start_ms < survey.from_ms + side.window.size_ms * (side.window.kind == "session"):
         tally.leave(f"rows of windows that {survey.why}")
         return
+    if published.begun_ms is not None and start_ms < published.begun_ms + side.window.size_ms * (side.window.kind == "session"):
+        tally.leave("rows of windows from before their size was declared")
+        return
     if not final and published.kept_from_ms is not None and end_ms <= published.kept_from_ms:
         tally.leave("rows that have expired from the KPI topic")
         return
@@ -173,6 +176,7 @@ def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Diff
         tally.leave("rows of windows that the flow is closing now")
         return
     tally.rows += 1
+    tally.leave("values of KPIs that were declared while their window was open", row["have_row"]["unknown"] if final else 0)
     tally.windows.add((side.window.label, start_ms, end_ms))
     if final and row["events"] is not None:
         tally.estimates += sum(it.is_estimate for it in results(survey.plan, row).values())

@@ -18,7 +18,7 @@ from audit.survey import Ground, Survey
 from audit.topic import CannotVerifyError, headers_of, stamp_of
 from flows.fields import Schema, SchemaError
 from flows.plan import TopicPlan
-from flows.records import field_names, output_topic
+from flows.records import BEGUN, UNKNOWN, field_names, output_topic
 from flows.windows import Window
 
 REPAIR = "kpi.repair"
@@ -38,7 +38,9 @@ SCHEMA = {
     "repair": pl.String(),  # of a repaired row: its header
     "sound": pl.Boolean(),  # whether the value begins with the fields of the key
     "events": pl.Int64(),
-    "kpis": pl.String(),  # JSON: KPI -> value; what the row's schema does not have is not in it
+    "kpis": pl.String(),  # JSON: KPI -> value; what the row's schema does not have is not in it, nor what began later
+    "unknown": pl.Int64(),  # how many KPIs began later: a change of what is declared brought them while the window was open
+    "begun": pl.Int64(),  # of a size that a change brought: from when on there are windows, UTC ms
 }
 SPREAD_MS = 10_000  # a close is one transaction, or a few
 FINAL = [*SCHEMA].index("final")
@@ -48,13 +50,15 @@ FINAL = [*SCHEMA].index("final")
 class Published:
     """`file`: SCHEMA. `kept_from_ms`: windows that end at or before it may have expired from the KPI topic; None: nothing has.
 
-    `before`: final rows that count no more, as the flow was begun anew after them.
+    `before`: final rows that count no more, as the flow was begun anew after them. `begun_ms`: windows that begin before it have no rows,
+    as a change of what is declared brought their size; None: they all have.
     """
 
     topic: str
     file: Path
     kept_from_ms: int | None
     before: int
+    begun_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
         spool.take(rows)
     file = spool.done()
     cut = [partition for partition, (first, _) in span.items() if first > 0 and partition not in whole]
-    return Published(name, file, _kept_from(file, cut, SPREAD_MS if window.kind == "session" else 0), before)
+    begun_ms = pl.scan_parquet(file).select(pl.col("begun").max()).collect().item()
+    return Published(name, file, _kept_from(file, cut, SPREAD_MS if window.kind == "session" else 0), before, begun_ms)
 
 
 def _kept_from(file: Path, cut: Sequence[int], spread_ms: int) -> int | None:
@@ -130,7 +135,9 @@ def row_of(message: Message, value: bytes, shape: Shape, plan: TopicPlan) -> tup
     record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEAD:]), shape.plain, None)
     group_set = [path for path in record["group_by"].split(",") if path]
     group = {path: record[shape.groups[path]] for path in group_set}
-    kpis = {name: _said(record[field], scale) for name, (field, scale) in shape.kpis.items()}
+    headers = headers_of(message)
+    unknown = {name for name in headers.get(UNKNOWN, "").split(",") if name in shape.kpis}
+    kpis = {name: _said(record[field], scale) for name, (field, scale) in shape.kpis.items() if name not in unknown}
     return (
         message.partition(),
         message.offset(),
@@ -143,11 +150,13 @@ def row_of(message: Message, value: bytes, shape: Shape, plan: TopicPlan) -> tup
         record["revision"],
         record["final"],
         record["closed_by"],
-        headers_of(message).get(REPAIR),
+        headers.get(REPAIR),
         value[HEAD:].startswith((message.key() or b"")[HEAD:])
         and not any(record[shape.groups[path]] for path in plan.groups if path not in group),
         record["events"],
         json.dumps(kpis, ensure_ascii=False),
+        len(unknown),
+        None if BEGUN not in headers else int(headers[BEGUN]),
     )
 
 
