@@ -19,7 +19,12 @@ from flows.windows import END, START, Window
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 OWN = {  # kind -> type of its min, max, first and last
-    **{"integer": "long", "float": "double", "string": "string", "enum": "string", "boolean": "boolean", "time": MILLIS},
+    "integer": "long",
+    "float": "double",
+    "boolean": "boolean",
+    "string": "string",
+    "enum": "string",
+    "time": MILLIS,
     "date": {"type": "int", "logicalType": "date"},
     "daytime": {"type": "long", "logicalType": "time-micros"},
 }
