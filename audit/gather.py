@@ -18,7 +18,7 @@ from audit.measure import part
 from flows.declaration import Declaration
 from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError
-from flows.plan import TopicPlan, plan
+from flows.plan import TopicPlan, helpful, plan
 
 PART = 250_000  # messages a part: 100 MB while it is made
 
@@ -59,21 +59,25 @@ class Source:
     """A source topic, what is declared for it, and its schemas.
 
     `schema_of` raises SchemaError for what cannot be read; `versions`: the ids of its subject, which help where those met do not
-    have what is declared.
+    have what is declared; `others`: those of subjects that are named after records, which may help where it has no versions.
     """
 
     declaration: Declaration
     topic: str
     schema_of: Callable[[int], Schema]
     versions: Callable[[], Iterable[int]] = tuple
+    others: Callable[[Sequence[Schema]], Iterable[int]] = lambda _: ()
 
     def plan(self, ids: Iterable[int]) -> TopicPlan:
         """The plan with these schemas, as far as they can be read. Raises ConfigError."""
-        met = set(ids)
+        numbers = set(ids)
+        met = self._usable(numbers)
         try:
-            return plan(self.declaration, self.topic, self._usable(met))
+            return plan(self.declaration, self.topic, met)
         except ConfigError:
-            return plan(self.declaration, self.topic, self._usable(met | set(self.versions())))
+            more = self._usable(set(self.versions()) - numbers)
+            more = more or helpful(self.declaration, self.topic, met, self._usable(set(self.others(met)) - numbers))
+            return plan(self.declaration, self.topic, [*met, *more])
 
     def _usable(self, ids: Iterable[int]) -> list[Schema]:
         return [schema for schema_id in ids if (schema := self.usable(schema_id)) is not None]

@@ -52,7 +52,13 @@ class Ground:
 
     def source(self, topic: str) -> Source:
         """A source topic with its schemas."""
-        return Source(self.declaration, topic, self.schema_of, lambda: self.registry.versions(f"{topic}-value"))
+        return Source(
+            self.declaration,
+            topic,
+            self.schema_of,
+            lambda: self.registry.versions(f"{topic}-value"),
+            lambda met: self.registry.others(topic, met),
+        )
 
     def windows(self, topic: str, wanted: str | None) -> list[Window]:
         """One window size, or all of the topic's. Raises ConfigError."""

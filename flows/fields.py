@@ -303,7 +303,7 @@ def _simple(base: str, declared: Any) -> Wire:  # noqa: ANN401 - parsed JSON
     return _PRIMITIVES[base]
 
 
-def _leaf(path: str, base: str, declared: Any) -> Leaf:  # noqa: ANN401 - parsed JSON
+def _leaf(path: str, base: str, declared: Any) -> Leaf:  # noqa: ANN401, PLR0911 - parsed JSON, a case a kind
     logical = declared.get("logicalType", "") if isinstance(declared, dict) else ""
     if _decimal(base, declared):
         scale = declared.get("scale", 0)

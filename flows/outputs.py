@@ -16,7 +16,7 @@ from flows.declaration import Declaration, Topic
 from flows.edge import PROGRESS_SETTINGS
 from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError
-from flows.plan import Output, TopicPlan, plan
+from flows.plan import Output, TopicPlan, helpful, plan
 from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
 from flows.registry import Registry
 
@@ -93,22 +93,27 @@ class Planner:
 
 def draft(declaration: Declaration, registry: Registry, topic: str, ids: AbstractSet[int]) -> tuple[TopicPlan, list[Schema]]:
     """A plan from these versions, and their schemas; where they lack a declared field, or have it in a type of no use, from all of its
-    subject's. Raises registry.Away, ConfigError, SchemaError.
+    subject's; else from what other record types have (see Registry.others). Raises registry.Away, ConfigError, SchemaError.
     """
     met = [registry.schema(schema_id) for schema_id in ids]
     try:
         return plan(declaration, topic, met), met
     except ConfigError:
-        older = [schema for id_ in registry.versions(f"{topic}-value") - ids if (schema := usable(registry, id_)) is not None]
-        if not older:
+        more = _all(registry, registry.versions(f"{topic}-value") - ids)
+        more = more or helpful(declaration, topic, met, _all(registry, registry.others(topic, met) - ids))
+        if not more:
             raise
-        return plan(declaration, topic, [*met, *older]), [*met, *older]
+        return plan(declaration, topic, [*met, *more]), [*met, *more]
 
 
 def latest(registry: Registry, topic: str) -> set[int]:
     """The id of the newest version of a topic's subject, if there is one that can be used."""
     newest = registry.latest(f"{topic}-value")
     return set() if newest is None or usable(registry, newest[0]) is None else {newest[0]}
+
+
+def _all(registry: Registry, ids: AbstractSet[int]) -> list[Schema]:
+    return [schema for schema_id in ids if (schema := usable(registry, schema_id)) is not None]
 
 
 def usable(registry: Registry, schema_id: int) -> Schema | None:

@@ -180,15 +180,27 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
 
 def _refuse(said: Topic, barred: Mapping[str, str], columns: Sequence[str], at: str) -> None:
     """Say what a field is that no version has as one value of one type."""
-    wanted = [(f"{at}.time", said.time), (f"{at}.where", said.where)]
-    wanted += [(f"{at}.by[{n}]", grouped(text)[1]) for n, texts in enumerate(said.by) for text in texts]
-    wanted += [(f"{at}.kpis.{name}.{kpi.aggregate}", kpi.of) for name, kpi in (said.kpis or {}).items() if kpi.of != "*"]
-    for place, text in wanted:
-        for path in _roots(text, columns) if text and barred else ():
+    for place, text in _texts(said, at):
+        for path in _roots(text, columns):
             parts = path.split(".")
             for whole in (".".join(parts[: n + 1]) for n in range(len(parts))):
                 if path not in columns and whole in barred:
                     raise ConfigError(f"{place}: got {whole!r}, which is {barred[whole]}, want a field of one value and one type")
+
+
+def helpful(declaration: Declaration, topic: str, met: Sequence[Schema], others: Sequence[Schema]) -> list[Schema]:
+    """Those of the others that have a declared field which none of these has."""
+    has = [path for schema in met for path in schema.leaves]
+    lacking = {path for _, text in _texts(declaration.of(topic), topic) for path in _roots(text, has)} - {*has}
+    return [schema for schema in others if lacking & schema.leaves.keys()]
+
+
+def _texts(said: Topic, at: str) -> list[tuple[str, str]]:
+    """Every field and expression that is declared, and where."""
+    wanted = [(f"{at}.time", said.time), (f"{at}.where", said.where)]
+    wanted += [(f"{at}.by[{n}]", grouped(text)[1]) for n, texts in enumerate(said.by) for text in texts]
+    wanted += [(f"{at}.kpis.{name}.{kpi.aggregate}", kpi.of) for name, kpi in (said.kpis or {}).items() if kpi.of != "*"]
+    return [(place, text) for place, text in wanted if text]
 
 
 def _roots(text: str, columns: Sequence[str]) -> list[str]:

@@ -23,7 +23,12 @@ LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 UNKNOWN, BEGUN = "kpi.unknown", "kpi.begun"  # headers of KPI rows after a change of what is declared
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 OWN = {  # kind -> type of its min, max, first and last
-    **{"integer": "long", "float": "double", "string": "string", "enum": "string", "boolean": "boolean", "time": MILLIS},
+    "integer": "long",
+    "float": "double",
+    "boolean": "boolean",
+    "string": "string",
+    "enum": "string",
+    "time": MILLIS,
     "date": {"type": "int", "logicalType": "date"},
     "daytime": {"type": "long", "logicalType": "time-micros"},
 }

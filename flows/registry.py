@@ -6,7 +6,8 @@ Three failures, three answers: Away (try again, nothing is lost), Refused (a per
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -89,6 +90,22 @@ class Registry:
             except SchemaError:  # deleted meanwhile
                 continue
             ids.add(id_)
+        return ids
+
+    def others(self, topic: str, met: Iterable[Schema]) -> set[int]:
+        """The newest ids of subjects that are named after a record: `<topic>-<record>`, or `<record>` with a namespace of those met.
+
+        (Confluent's TopicRecordNameStrategy and RecordNameStrategy.) At most 100 of each. Raises Away, Refused.
+        """
+        subjects = sorted(self._ask(lambda client: [str(subject) for subject in client.get_subjects()], "subjects"))
+        values = [subject for subject in subjects if not subject.endswith(("-key", "-value"))]
+        spaces = {schema.parsed["name"].rpartition(".")[0] for schema in met}
+        of_topic = [subject for subject in values if subject.startswith(f"{topic}-")][:VERSIONS]
+        of_record = [subject for subject in values if subject.rpartition(".")[0] in spaces][:VERSIONS]
+        ids = set()
+        for subject in (*of_topic, *of_record):
+            with suppress(SchemaError):  # deleted meanwhile, or no Avro
+                ids |= {newest[0]} if (newest := self.latest(subject)) is not None else set()
         return ids
 
     def register(self, subject: str, text: str) -> int:

@@ -6,7 +6,7 @@ Values are those of the bare schema: an Avro library that knows no logical types
 import io
 import math
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ PRIMITIVES: list[Drawn] = [
     *(({"type": "long", "logicalType": kind + unit}, LONG) for kind, unit in TIMES),
 ]
 NUMBERS = {"int": INT, "long": LONG, "float": st.floats(width=32), "double": st.floats()}
-SIXTEEN = {"uuid": 16, "duration": 12, "of-our-own": 5}
+FIXED = {"uuid": 16, "duration": 12, "of-our-own": 5}
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
 # A field's type, bytes, and what they are: a value, or why they are none.
@@ -137,7 +137,7 @@ def _records(draw: st.DrawFn, names: _Names, depth: int) -> Drawn:
 
 
 @st.composite
-def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:  # noqa: PLR0911 - a case a type
+def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) -> Drawn:  # noqa: C901, PLR0911 - a case a type
     usable = [(name, values) for name, values in names.declared.items() if not values.is_empty]
     kinds = ["primitive"] * 3 + ["decimal", "enum", "fixed"] + ["named"] * bool(usable)
     kinds += ["logical"] + ["record", "array", "map"] * (depth < 4) + ["nullable", "nullable", "several", "numbers"] * union
@@ -151,7 +151,7 @@ def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) ->
             size = draw(st.integers(1, 20))
             return names.named({"type": "fixed", "name": names.add("F"), "size": size}, st.binary(min_size=size, max_size=size))
         case "logical":
-            logical, size = draw(st.sampled_from(sorted(SIXTEEN.items())))
+            logical, size = draw(st.sampled_from(sorted(FIXED.items())))
             fixed = {"type": "fixed", "name": names.add("L"), "size": size, "logicalType": logical}
             return names.named(fixed, st.binary(min_size=size, max_size=size))
         case "numbers":
@@ -226,7 +226,7 @@ def read(schema: Any, message: bytes) -> Any:
     return value
 
 
-def look_up(value: Any, leaf: Leaf) -> Any:
+def look_up(value: Any, leaf: Leaf) -> Any:  # noqa: PLR0911 - a case a kind
     """What a frame is to hold of a bare value: times in ms, floored; dates; times of day; decimals unscaled."""
     for name in leaf.path.split("."):
         value = None if value is None else value[name]
@@ -238,7 +238,7 @@ def look_up(value: Any, leaf: Leaf) -> Any:
         return date.fromordinal(value + EPOCH_DAY) if 0 < value + EPOCH_DAY <= date.max.toordinal() else None
     if leaf.kind == "daytime":
         micros = value * leaf.unit_ns // 1_000
-        return (datetime.min + timedelta(microseconds=micros)).time() if 0 <= micros < DAY_US else None
+        return (datetime(1, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).time() if 0 <= micros < DAY_US else None
     if leaf.kind == "uuid":
         return str(UUID(bytes=value))
     if leaf.kind == "float" and isinstance(value, int):
