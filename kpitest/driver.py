@@ -186,7 +186,7 @@ class Driver:
             return value
         leaf = topic.schema.leaves[path]
         time_ms = _moment(at, "at")
-        return _replaced(value, parents, {**inner, last: time_ms * 1_000_000 // leaf.unit_ns if leaf.kind == "time" else time_ms})
+        return _replaced(value, parents, {**inner, last: time_ms * 1_000_000 // leaf.unit_ns if leaf.unit_ns else time_ms})
 
     def _event_ms(self, topic: Topic, value: Any) -> int | None:  # noqa: ANN401 - an Avro value
         """The event time in a value; None when it has none, or an impossible one."""
@@ -197,7 +197,7 @@ class Driver:
         leaf = topic.schema.leaves[topic.plan.time]
         if not isinstance(value, int):
             return None
-        time_ms = value * leaf.unit_ns // 1_000_000 if leaf.kind == "time" else value
+        time_ms = value * leaf.unit_ns // 1_000_000 if leaf.unit_ns else value
         return time_ms if time_ms >= 0 else None
 
     def _add(self, step: Step) -> None:

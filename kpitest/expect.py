@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import takewhile
 from typing import Any
@@ -50,6 +50,8 @@ def equal(want: object, got: object) -> bool:  # noqa: PLR0911 - a type a return
     match got:
         case datetime():
             return _moment(want) == (got - EPOCH) // timedelta(milliseconds=1)
+        case date() | time():
+            return want in (got, got.isoformat())
         case Decimal():
             return _decimal(want) == got
         case float() if isinstance(want, int | float):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -78,6 +78,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="milliseconds" if value.microsecond else "seconds").replace("+00:00", "Z")
+        case date() | time():
+            return value.isoformat()
         case Decimal():
             return f"{value:f}"
         case Mapping():

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,8 @@ def test_a_timestamp_is_the_event_time_and_an_event_time_the_timestamp_where_the
         ("much", Decimal(1), False),
         ("2026-11-26T11:00:00+01:00", datetime(2026, 11, 26, 10, tzinfo=UTC), True),
         ("then", datetime(2026, 11, 26, 10, tzinfo=UTC), False),
+        ("2026-11-26", date(2026, 11, 26), True),
+        ("2026-11-27", date(2026, 11, 26), False),
         (0.3, 0.1 + 0.2, True),
         (0.3, 0.3001, False),
         (1, True, False),
