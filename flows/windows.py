@@ -170,7 +170,9 @@ def bounds(window: Window, times: Times) -> tuple[Times, Times]:
     if not window.unit:
         starts = times // window.size_ms * window.size_ms
         return starts, starts + window.size_ms
-    edges = _edges(window, int(times.min(initial=0)), int(times.max(initial=0)))
+    if not times.size:
+        return times, times
+    edges = _edges(window, int(times.min()), int(times.max()))
     at = np.searchsorted(edges, times, side="right")
     return edges[at - 1], edges[at]
 
