@@ -108,7 +108,7 @@ Place = tuple[object, ...]
 
 def placed(rows: Sequence[Rows]) -> dict[Place, tuple[Window, dict[str, Any]]]:
     """Each row by its window, group and revision."""
-    found = {}
+    found: dict[Place, tuple[Window, dict[str, Any]]] = {}
     for one in rows:
         for row in one.table.iter_rows(named=True):
             window = one.plan.windows[row["window"]]
