@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import time
 from typing import NamedTuple
 
 from tests.oracle_aggregates import NOTHING, Expected, Measured, Told, measured, ratio, result
@@ -365,6 +366,8 @@ def _text(value: object) -> str | None:
     """A group value as the key spells it; null stays null, so that it is a group of its own. Over 1 KiB: cut, with a hash of the whole."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, time):  # as many digits behind the second as it needs: none, three or six
+        return value.isoformat("microseconds" if value.microsecond % 1000 else "milliseconds" if value.microsecond else "seconds")
     if value is None or len(str(value).encode()) <= KIB:
         return None if value is None else str(value)
     text = str(value)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 Number = int | float | Decimal
 Value = int | float | Decimal | None  # bool is an int
-Measured = Value | str
+Measured = Value | str | date | time
 
 LONG_MAX = 2**63 - 1
 DOUBLE_MAX = math.nextafter(math.inf, 0)
@@ -118,7 +119,7 @@ def result(  # noqa: PLR0911 - an aggregate a return
     return OF_SOME[aggregate](there, told), 0.0
 
 
-def measured(values: Sequence[Measured]) -> list[int | float | Decimal | str]:
+def measured(values: Sequence[Measured]) -> list[int | float | Decimal | str | date | time]:
     """Without null, NaN and infinities."""
     return [v for v in values if v is not None and not (isinstance(v, float) and not math.isfinite(v))]
 
