@@ -146,7 +146,7 @@ def test_all_kinds_of_windows_agree(drawn: Run, shards: int) -> None:
     kpis = (Kpi("n", "count", "*"), Kpi("pace", "rate", "*"))
     drawn = replace(drawn, spec=replace(drawn.spec, windows=windows, kpis=kpis, max_groups=10_000))
     result = flow_of(replace(drawn, steps=(*drawn.steps, _later(drawn))), shards=shards)
-    folded = sum(at.fates["folded"] for at in result.positions.values()) - closed(drawn, shards)
+    folded = sum(at.fates.get("folded", 0) for at in result.positions.values()) - closed(drawn, shards)
     of: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {window.label: {} for window in windows}
     for row in result.finals:
         label, start_ms, end_ms, *groups = place_of(row)
