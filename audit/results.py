@@ -9,7 +9,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from audit.measure import BASE, PARTS, measured
+from audit.limit import OTHER
+from audit.measure import BASE, PARTS, grouped, measured
 from audit.rows import DIGITS, EXACT, LISTED, MOST
 from flows.plan import Kpi, TopicPlan
 
@@ -45,10 +46,14 @@ class Wanted(NamedTuple):
 
 
 def results(plan: TopicPlan, row: Row) -> dict[str, Wanted]:
-    """KPI name -> what it must be."""
+    """KPI name -> what it must be. The groups over the limit are many counters in one row, so that there is no increase of theirs."""
     names = {of: name for name, (of, _) in measured(plan).items()}
+    group = [row[name] for name in grouped(plan).values() if name in row]
+    is_rest = bool(group) and all(value == OTHER for value in group)
     found = {
-        kpi.name: _result(kpi, names.get(kpi.of, ""), f"k{number}", row) for number, kpi in enumerate(plan.kpis) if kpi.aggregate != "ratio"
+        kpi.name: Wanted(None) if is_rest and kpi.aggregate == "increase" else _result(kpi, names.get(kpi.of, ""), f"k{number}", row)
+        for number, kpi in enumerate(plan.kpis)
+        if kpi.aggregate != "ratio"
     }
     return {kpi.name: found.get(kpi.name) or _ratio(*(found[part] for part in kpi.parts)) for kpi in plan.kpis}
 
