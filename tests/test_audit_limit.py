@@ -11,6 +11,7 @@ import pytest
 
 from audit import recompute
 from audit.limit import OTHER, SHARDS, short
+from audit.results import results
 from audit.rows import rows
 from flows import topology
 from flows.plan import Kpi, TopicPlan
@@ -108,3 +109,15 @@ def test_a_second_repair_pushes_no_group_out_of_the_row_that_the_first_one_gave_
 
 def test_the_audit_counts_with_as_many_shards_as_the_flow_has() -> None:
     assert topology.SHARDS == SHARDS
+
+
+def test_the_groups_over_the_limit_are_no_counter_together(tmp_path: Path) -> None:
+    said = [(offset, 500 + offset, name, 10 * offset) for offset, name in enumerate("aabbccdd")]
+    frame = pl.DataFrame(said, {"offset": pl.Int64, "time": pl.Int64, "g0": pl.String, "m0": pl.Int64}, orient="row")
+    frame.with_columns(partition=pl.lit(0), verdict=pl.lit("folded")).write_parquet(tmp_path / "part.parquet")
+    plan = cast("TopicPlan", Limited((Kpi("meter", "increase", "x"),), ("a",), 2))
+    database = recompute.connect(tmp_path)
+    rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"]), "want", 1)
+    found = [(row["g0"], results(plan, row)["meter"].value) for row in recompute.fetched(database, "SELECT * FROM want")]
+    assert sorted(value for name, value in found if name != OTHER) == [10, 10]
+    assert [value for name, value in found if name == OTHER] == [None]
