@@ -1,6 +1,7 @@
 """`make bench`: events a second, end to end through a real broker, beside a bare consumer that does nothing, in one run.
 
-In: --events, --groups, --rounds. Out: a table of medians and their ratio. The flow's results are checked before its time counts.
+In: --events, --groups, --windows, --rounds. Out: a table of medians and their ratio. The flow's results are checked before its time counts.
+Given several lists of windows, the flow is measured with each of them in turn: `--windows 10s --windows 1s --windows 1h/1s`.
 """
 
 import argparse
@@ -15,18 +16,21 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.clicks import CONFIG, PARTITIONS, TOPIC, fill
+from bench.clicks import CONFIG, EVENTS_A_SECOND, PARTITIONS, TOPIC, fill
 from flows.registry import Registry
+from flows.windows import parse_window
 from infra.embedded import cluster
 from infra.embedded.child import free_port
 
-WINDOWS = ("10s", "1m", "5m")
+WINDOWS = "10s,1m,5m"
+BARE = "bare consumer that does nothing"
 PATIENCE_S = 300.0
 STILL_S = 3.0
 
@@ -37,6 +41,7 @@ class Bench:
     def __init__(self, environ: Mapping[str, str], events: int, home: Path) -> None:
         self.environ, self.events, self.home = dict(environ), events, home
         self.total = events + PARTITIONS
+        self.windows: list[str] = []  # of the flow that runs: as topics spell them
         (home / "kpi.toml").write_text(CONFIG)
 
     def bare(self, _: int) -> float:
@@ -51,9 +56,10 @@ class Bench:
         consumer.close()
         return rate
 
-    def flow(self, number: int, *, durable: bool) -> float:
+    def flow(self, number: int, windows: str, *, durable: bool) -> float:
         """`python -m bytewax.run flows.kpi`, from its first counted event to its last final row in Kafka."""
-        name = f"bench{number}{'durable' if durable else ''}"
+        self.windows = [parse_window(spelled).label for spelled in windows.split(",")]
+        name = f"bench{number}{'durable' if durable else ''}-{self.windows[0]}-{len(self.windows)}"
         recovery = self.home / name
         arguments: list[str] = []
         if durable:
@@ -67,6 +73,7 @@ class Bench:
             "KPI_FLOW_ID": name,
             "KPI_CONFIG": str(self.home / "kpi.toml"),
             "KPI_METRICS_PORT": str(port),
+            "KPI_WINDOWS": windows,
         }
         ends_before = self._ends()
         with (self.home / f"{name}.log").open("w") as log:
@@ -113,16 +120,16 @@ class Bench:
         if not hasattr(self, "looker"):
             self.looker = self._consumer({})
         there = self.looker.list_topics(timeout=10).topics
-        topics = [name for window in WINDOWS if (name := f"kpi.{TOPIC}.{window}") in there]
+        topics = [name for window in self.windows if (name := f"kpi.{TOPIC}.{window}") in there]
         return {
             (name, p): self.looker.get_watermark_offsets(TopicPartition(name, p), 10)[1] for name in topics for p in there[name].partitions
         }
 
     def _check(self, before: Mapping[tuple[str, int], int]) -> None:
-        """Every event is in exactly one final row of every window size."""
+        """Every event is in exactly one final row of every tumbling window size."""
         registry = Registry(self.environ["SCHEMA_REGISTRY_URL"])
         ends = self._ends()
-        for window in WINDOWS:
+        for window in [label for label in self.windows if "-" not in label]:
             name = f"kpi.{TOPIC}.{window}"
             latest = registry.latest(f"{name}-value")
             schema: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
@@ -170,21 +177,27 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=8_000_000)
     parser.add_argument("--groups", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--windows", action="append", help="a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m)")
+    parser.add_argument("--density", type=int, default=EVENTS_A_SECOND, help="events a second of event time")
     given = parser.parse_args()
+    lists = given.windows or [WINDOWS]
     with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
         sys.stdout.write(f"writing {given.events:,} events of {given.groups:,} groups to {PARTITIONS} partitions ...\n")
-        fill(running.bootstrap, running.registry_url, given.events, given.groups)
+        fill(running.bootstrap, running.registry_url, given.events, given.groups, given.density)
         bench = Bench(running.environ, given.events, Path(home))
-        kinds: dict[str, Callable[[int], float]] = {
-            "bare consumer that does nothing": bench.bare,
-            "the flow, at least once": lambda number: bench.flow(number, durable=False),
-            "the flow, exactly once": lambda number: bench.flow(number, durable=True),
-        }
+        kinds: dict[str, Callable[[int], float]] = {BARE: bench.bare}
+        for windows in lists:
+            kinds[f"the flow, at least once, {windows}"] = partial(bench.flow, windows=windows, durable=False)
+            kinds[f"the flow, exactly once, {windows}"] = partial(bench.flow, windows=windows, durable=True)
+        if len(lists) > 1:
+            kinds = {name: measure for name, measure in kinds.items() if "at least" not in name}
         bench.bare(0)
-        rates = {name: [measure(number) for number in range(given.rounds)] for name, measure in kinds.items()}
-    limit = statistics.median(rates["bare consumer that does nothing"])
-    job = f"windows {', '.join(WINDOWS)}; {given.groups:,} groups"
-    sys.stdout.write(f"\n| {job} | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n")
+        rates: dict[str, list[float]] = {name: [] for name in kinds}
+        for number in range(given.rounds):
+            for name, measure in kinds.items():
+                rates[name].append(measure(number))
+    limit = statistics.median(rates[BARE])
+    sys.stdout.write(f"\n| {given.groups:,} groups | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n")
     for name, measured in rates.items():
         middle = statistics.median(measured)
         sys.stdout.write(f"| {name} | {middle:,.0f} ({min(measured):,.0f} to {max(measured):,.0f}) | {middle / limit:.2f} |\n")

@@ -33,6 +33,7 @@ SCHEMA = {
 CONFIG = """
 [defaults]
 windows = ["10s", "1m", "5m"]
+groups = 1000000
 
 [topics."bench.clicks"]
 by = [["country"]]
@@ -46,9 +47,9 @@ largest = { max = "amount" }
 """
 
 
-def fill(bootstrap: str, registry_url: str, events: int, groups: int) -> None:
-    """Create the topic and write `events` clicks, in event time order up to half a second; last an event an hour later a partition,
-    so that every window closes by data.
+def fill(bootstrap: str, registry_url: str, events: int, groups: int, a_second: int = EVENTS_A_SECOND) -> None:
+    """Create the topic and write `events` clicks, `a_second` of event time, in its order up to half a second; last an event an hour later
+    a partition, so that every window closes by data.
     """
     schema_id = Registry(registry_url).register(f"{TOPIC}-value", json.dumps(SCHEMA))
     topics.ensure(topics.administrator({"bootstrap.servers": bootstrap}), {TOPIC: (PARTITIONS, {"retention.ms": "-1"})})
@@ -64,14 +65,14 @@ def fill(bootstrap: str, registry_url: str, events: int, groups: int) -> None:
     head, tails, dice = b"\0" + schema_id.to_bytes(4, "big"), _tails(groups), random.Random(1)
     jitter = [dice.randrange(DISORDER_MS) for _ in range(10_007)]
     for number in range(events):
-        time_ms = START_MS + number * 1000 // EVENTS_A_SECOND
+        time_ms = START_MS + number * 1000 // a_second
         tail = tails[number * 7919 % len(tails)]
         producer.produce(
             TOPIC, head + _zigzag(time_ms - jitter[number % len(jitter)]) + tail, partition=number % PARTITIONS, timestamp=time_ms
         )
         if number % 20_000 == 0:
             producer.poll(0)
-    last_ms = START_MS + events * 1000 // EVENTS_A_SECOND + HOUR_MS
+    last_ms = START_MS + events * 1000 // a_second + HOUR_MS
     for partition in range(PARTITIONS):
         producer.produce(TOPIC, head + _zigzag(last_ms) + tails[0], partition=partition, timestamp=last_ms)
     if producer.flush(120):

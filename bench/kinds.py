@@ -54,7 +54,7 @@ SCENARIOS = {
 
 def planned(windows: Sequence[str]) -> TopicPlan:
     """The plan of the clicks with these windows, its KPI topics made up."""
-    text = CONFIG.replace('windows = ["10s", "1m", "5m"]', f'windows = {list(windows)}\nupdate = "off"\ngroups = 1000000')
+    text = CONFIG.replace('windows = ["10s", "1m", "5m"]', f'windows = {list(windows)}\nupdate = "off"')
     made = plan(parse(text), TOPIC, [read_schema(1, json.dumps(SCHEMA))])
     return replace(made, outputs=tuple(Output(output_topic(TOPIC, window), 1, 2) for window in made.windows))
 
