@@ -10,11 +10,12 @@ from audit import recompute
 from audit import rows as recomputed
 from audit.measure import grouped
 from audit.moment import YEAR_9999_MS, iso
-from audit.published import Published, kpis_of
+from audit.published import NONE_YET, Published, kpis_of
 from audit.results import Wanted, agree, results
 from audit.survey import Survey
 from flows.windows import Window
 
+BEFORE = "rows of windows from before their size was declared"
 ALLOWED = 0.001  # of all estimates may miss by more than they promise
 
 
@@ -166,7 +167,7 @@ def _compared(side: Side, row: Mapping[str, Any], tally: Tally) -> Iterator[Diff
         tally.leave(f"rows of windows that {survey.why}")
         return
     if published.begun_ms is not None and start_ms < published.begun_ms + side.window.size_ms * (side.window.kind == "session"):
-        tally.leave("rows of windows from before their size was declared")
+        tally.leave("rows of a size that has told none yet" if published.begun_ms == NONE_YET else BEFORE)
         return
     if not final and published.kept_from_ms is not None and end_ms <= published.kept_from_ms:
         tally.leave("rows that have expired from the KPI topic")

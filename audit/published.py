@@ -43,6 +43,7 @@ SCHEMA = {
     "begun": pl.Int64(),  # of a size that a change brought: from when on there are windows, UTC ms
 }
 SPREAD_MS = 10_000  # a close is one transaction, or a few
+NONE_YET = 2**62
 FINAL = [*SCHEMA].index("final")
 
 
@@ -51,7 +52,7 @@ class Published:
     """`file`: SCHEMA. `kept_from_ms`: windows that end at or before it may have expired from the KPI topic; None: nothing has.
 
     `before`: final rows that count no more, as the flow was begun anew after them. `begun_ms`: windows that begin before it have no rows,
-    as a change of what is declared brought their size; None: they all have.
+    as a change of what is declared brought their size; None: they all have; NONE_YET: there is no row at all that would say so.
     """
 
     topic: str
@@ -101,8 +102,13 @@ def read_published(where: Ground, found: Survey, window: Window) -> Published:
         spool.take(rows)
     file = spool.done()
     cut = [partition for partition, (first, _) in span.items() if first > 0 and partition not in whole]
-    begun_ms = pl.scan_parquet(file).select(pl.col("begun").max()).collect().item()
-    return Published(name, file, _kept_from(file, cut, SPREAD_MS if window.kind == "session" else 0), before, begun_ms)
+    return Published(name, file, _kept_from(file, cut, SPREAD_MS if window.kind == "session" else 0), before, begun_of(file))
+
+
+def begun_of(file: Path) -> int | None:
+    """See Published.begun_ms."""
+    begun_ms, told = pl.scan_parquet(file).select(pl.col("begun").max(), pl.len()).collect().row(0)
+    return begun_ms if told else NONE_YET
 
 
 def _kept_from(file: Path, cut: Sequence[int], spread_ms: int) -> int | None:

@@ -15,14 +15,14 @@ from audit.aside import Aside
 from audit.gather import Doubts
 from audit.lineage import Begun
 from audit.measure import part
-from audit.published import REPAIR, SCHEMA, Published, row_of, shape_of
+from audit.published import REPAIR, SCHEMA, Published, begun_of, row_of, shape_of
 from audit.repair import changes_of, encoded, record_of
 from audit.rows import rows
 from audit.survey import Survey
 from flows.declaration import parse
 from flows.fields import read_schema
 from flows.plan import plan
-from flows.records import schemas
+from flows.records import BEGUN, UNKNOWN, schemas
 from flows.windows import Window
 from tests.audited import ASIDE
 
@@ -77,11 +77,12 @@ class Board:
             headers: list[tuple[str, str | bytes | None]] = (
                 [(REPAIR, json.dumps(self.survey.ends))] if record["closed_by"] == "repair" else []
             )
+            headers += [(name, record[name]) for name in (UNKNOWN, BEGUN) if name in record]
             head = encoded(1, key, record)
             kept.append(row_of(Message(partition=0, offset=offset, key=head, timestamp=(1, 1), headers=headers), body, shape, made))
         file = self.directory / "published.parquet"
         pl.DataFrame(kept, SCHEMA, orient="row").write_parquet(file)
-        return Published(f"kpi.t.{window.label}", file, None, 0)
+        return Published(f"kpi.t.{window.label}", file, None, 0, begun_of(file))
 
     def differences(self, window: Window, records: Iterable[Mapping[str, Any]]) -> tuple[list[compare.Difference], compare.Tally]:
         tally = compare.Tally()

@@ -230,6 +230,35 @@ def test_sessions_that_may_have_begun_before_what_is_known_are_left_out(board: B
     assert {it.field for it in found} == {"final row"}
 
 
+def test_kpis_that_a_row_says_began_later_are_left_out_and_counted(board: Board) -> None:
+    window = board.window("10s")
+    records = board.records(window)
+    wrong = [{**it, "n": None, "amounts": None, "kpi.unknown": "n,amounts"} for it in records[:3]]
+    found, tally = board.differences(window, [*wrong, *records[3:]])
+    assert found == []
+    assert tally.left_out == {"values of KPIs that were declared while their window was open": 6}
+    found, _ = board.differences(window, [{**records[0], "n": None}, *records[1:]])
+    assert [it.field for it in found] == ["n"]
+
+
+@pytest.mark.parametrize(("label", "gap_ms"), [("10s", 0), ("session-3s", 3_000)])
+def test_windows_from_before_their_size_was_declared_are_left_out_and_counted(board: Board, label: str, gap_ms: int) -> None:
+    window = board.window(label)
+    records = board.records(window)
+    last = max(it["window_start"] for it in records)
+    told = [{**it, "kpi.begun": str(last - gap_ms)} for it in records if it["window_start"] == last]
+    found, tally = board.differences(window, told)
+    assert found == []
+    assert tally.rows == len(told)
+    assert tally.left_out == {"rows of windows from before their size was declared": len(records) - len(told)}
+
+
+def test_a_size_without_any_row_is_left_out_and_counted(board: Board) -> None:
+    window = board.window("10s")
+    found, tally = board.differences(window, [])
+    assert (found, tally.left_out) == ([], {"rows of a size that has told none yet": len(board.records(window))})
+
+
 def key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(record[name] for name in ("group_by", "store", "paid", "window_start", "window_end"))
 

@@ -19,7 +19,7 @@ def final(audit: Audit, window: str) -> list[tuple[int, dict[str, Any], dict[str
 
 
 def test_kpis_and_windows_come_and_go_with_the_state_kept_and_verify_agrees(cluster: Cluster, tmp_path: Path) -> None:
-    #  1s, 5s, 15s, weight ──(closed to 7 s)── 1s, 15s, 4s, gap 2s, most ──────► 50 s
+    #  1s, 5s, 15s, weight ──(closed to 7 s)── 1s, 15s, 4s, gap 2s, most ──────► 33 s, 50 s, 60 s
     audit = Audit.of(cluster, tmp_path, "evolving.")
     audit.flow.windows = '["1s", "5s", "15s"]'
     with audit.flow.running() as child:
@@ -32,7 +32,9 @@ def test_kpis_and_windows_come_and_go_with_the_state_kept_and_verify_agrees(clus
     with audit.flow.running() as child:
         audit.fill(range(9, 30), seed=2)
         audit.close(50)
+        audit.close(60)
         until(lambda: max((start for start, *_ in final(audit, "15s")), default=0) >= 25, 150, child)
+        until(lambda: final(audit, "session-2s"), 150, child)
         assert audit.flow.end(child) == 0
 
     assert audit.flow.log.count("kpis.most (added)") == audit.flow.log.count("windows.5s (removed)") == 1
@@ -50,6 +52,7 @@ def test_kpis_and_windows_come_and_go_with_the_state_kept_and_verify_agrees(clus
     said = audit.verify()
     assert said.returncode == 0, said.stdout + said.stderr
     assert "rows of windows from before their size was declared" in said.stdout
+    assert {(start, row["events"]) for start, row, _ in final(audit, "session-2s") if row["group_by"] == ""} == {(50, 3)}, "30 s went on"
     assert "values of KPIs that were declared while their window was open" in said.stdout
 
 
