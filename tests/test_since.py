@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.fold import Fold, Rows
@@ -118,7 +118,7 @@ def placed(rows: Sequence[Rows]) -> dict[Place, tuple[Window, dict[str, Any]]]:
     return found
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.generate])
+@settings(max_examples=60, deadline=None)
 @given(lives(), declarations(), st.sampled_from([10_000, 2]))
 def test_what_stays_is_as_it_would_have_been_and_what_is_added_is_whole_or_not_told(
     segments: list[list[Turn]], declared: list[tuple[list[str], set[str]]], groups: int
