@@ -130,7 +130,7 @@ def resolved(history: Sequence[Version]) -> Any:
     """
     widest = {"n": NUMBERS[history[-1].number], "u": "double", "town": "string"} | dict(EXTRAS) | {"mixed": UNIONS["mixed"][1:]}
     widest["channel"] = {"type": "enum", "name": "Channel", "symbols": list(SYMBOLS)}
-    fields = [{"name": "ts", "type": "long"}]
+    fields: list[dict[str, Any]] = [{"name": "ts", "type": "long"}]
     for name, it in widest.items():
         declared = ["null", *it] if isinstance(it, list) else ["null", it]
         fields.append({"name": name, "type": declared, "default": None, "aliases": ["city"] if name == "town" else []})
