@@ -157,7 +157,7 @@ def _types(draw: st.DrawFn, names: _Names, depth: int, *, union: bool = True) ->
         case "numbers":
             chosen = draw(st.lists(st.sampled_from(sorted(NUMBERS)), min_size=2, unique=True))
             null = draw(st.integers(-1, len(chosen)))  # where it is, or nowhere
-            branches = st.one_of([NUMBERS[name].map(lambda it, name=name: (name, it)) for name in chosen])
+            branches = st.one_of([st.tuples(st.just(name), NUMBERS[name]) for name in chosen])
             return [*chosen[:null], "null", *chosen[null:]] if null >= 0 else chosen, branches | st.none() if null >= 0 else branches
         case "named":
             return draw(st.sampled_from(usable))

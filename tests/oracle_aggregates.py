@@ -96,7 +96,7 @@ def result(  # noqa: PLR0911 - an aggregate a return
     NaN and infinities are left out.
     """
     there = measured(values)
-    numbers = [v for v in there if not isinstance(v, str)]
+    numbers = [v for v in there if isinstance(v, Number)]
     match aggregate:
         case "count":
             return events, 0.0
@@ -114,7 +114,7 @@ def result(  # noqa: PLR0911 - an aggregate a return
         case "mean" | "share":
             return float(sum(map(Fraction, numbers)) / len(numbers)), FLOOR * _magnitude(numbers) / len(numbers)
         case "increase":
-            grown = [b - a if b >= a else b for a, b in pairwise(numbers)]
+            grown = [b - a if b >= a else b for a, b in pairwise(numbers)]  # type: ignore[operator] # all of one kind
             return _sum([type(numbers[0])(0), *grown]), FLOOR * (_magnitude(grown) + _magnitude(numbers))
     return OF_SOME[aggregate](there, told), 0.0
 
@@ -132,7 +132,7 @@ def _distinct(there: Sequence[Measured]) -> int | Nearly:
 
 def _quantile(there: Sequence[Measured], told: Told) -> float | Nearly:
     """Where q * (n - 1) is whole but for the rounding of doubles, either rank is right."""
-    ordered = sorted(float(v) for v in there if v is not None)
+    ordered = sorted(float(v) for v in there if isinstance(v, Number))
     last = len(ordered) - 1
     ranks = {math.floor(told.q * last), math.floor(Fraction(str(told.q)) * last)}
     return Nearly(tuple(ordered[rank] for rank in ranks), 0.01, float)
@@ -200,7 +200,7 @@ def pairs_of(got: object) -> list[tuple[str, int]] | None:
     """A list of two-field records as pairs, None if it is none."""
     if not isinstance(got, Sequence) or not all(isinstance(one, Mapping) and len(one) == 2 for one in got):
         return None
-    return [tuple(one.values()) for one in got]  # type: ignore[misc] # two each
+    return [tuple(one.values()) for one in got]
 
 
 def _sum(numbers: Sequence[Number]) -> Number | None:

@@ -1,5 +1,6 @@
 """SQL over one event: what it reads, its type, its values; and groups that are made of it."""
 
+from datetime import date, time
 from decimal import Decimal
 
 import polars as pl
@@ -151,3 +152,14 @@ def with_measures(decoded: pl.DataFrame, made: TopicPlan) -> pl.DataFrame:
     """And the fields that derived KPIs measure."""
     missing = [pl.lit(None, dtype).alias(path) for path, dtype in made.columns if path not in decoded.columns]
     return decoded.with_columns(missing)
+
+
+def test_dates_and_times_of_day_are_dates_and_times_in_sql() -> None:
+    frame = pl.DataFrame({"day": [date(2026, 2, 28), date(2026, 3, 1), None], "opens": [time(8), time(9, 30), None]})
+    for sql, want in (
+        ("day >= DATE '2026-03-01'", [False, True, None]),
+        ("EXTRACT(month FROM day) = 3", [False, True, None]),
+        ("opens < TIME '09:00:00'", [True, False, None]),
+    ):
+        assert type_of(sql, frame.schema) == pl.Boolean()
+        assert evaluate(frame, sql, pl.Boolean()).to_list() == want

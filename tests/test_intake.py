@@ -397,6 +397,20 @@ def test_a_field_that_changed_to_a_type_of_no_use_is_left_out_and_counted() -> N
     assert got.notes.unmeasured == {("n", "type"): 2}
 
 
+def test_late_records_and_dead_letters_keep_keys_in_avro() -> None:
+    """Byte for byte, the schema id of the key too; whether it is sound or not."""
+    event_ = schema({"ts": MILLIS, "n": "long"})
+    keys = [b"\0" + (900 + n).to_bytes(4, "big") + bytes([2 * n]) for n in range(3)]
+    rows = [(None, NOW_MS), (keys[0], 1_000), (keys[1], NOW_MS * 2), (keys[2], None)]
+    bodies = [confluent(1, event_.parsed, {"ts": at, "n": 1}) if at else b"\0\0\0\0\1\x80" for _, at in rows]
+
+    sent = batch([(key, it, NOW_MS, ()) for (key, _), it in zip(rows, bodies, strict=True)])
+    aside = take(planned(SAID + "kpis.n = { sum = 'n' }", event_), AT_0, [sent], lambda _: event_, NOW_MS).aside
+
+    found = {dict(record.headers)["kpi.reason"]: (record.key, record.value) for record in aside}
+    assert found == {reason: (key, it) for reason, key, it in zip((b"late", b"future", b"malformed"), keys, bodies[1:], strict=True)}
+
+
 def test_a_renamed_field_is_one_column_under_both_names() -> None:
     old = schema({"ts": MILLIS, "cost": "int", "shop": "string"}, 1)
     fields = [

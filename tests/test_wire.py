@@ -155,6 +155,20 @@ def test_a_schema_is_asked_for_once_and_its_own_failures_pass_through_before_any
         decode([batch([(None, framed(b"\x02", schema_id), 0, ()) for schema_id in (7, 9)])], {}, schema_of)
 
 
+def test_keys_in_avro_are_never_read_and_stay_as_they_are() -> None:
+    """Magic byte, another schema's id, a record; also a key that is cut off, or whose id nobody knows."""
+    keys = [framed(b"\x02", 9), framed(b"", 9), b"\0\0", framed(b"\x02\x04", 1 << 31), None]
+    raw = batch([(key, value, 0, ()) for value in (framed(b"\x02"), framed(b"\x80")) for key in keys])
+
+    def schema_of(schema_id: int) -> Schema:
+        assert schema_id == 7, "a key was read"
+        return schema("long")
+
+    found = decode([raw], {"a": pl.Int64()}, schema_of)
+    assert [original([raw], *place) for place in found.frame.select("__batch", "__at").rows()] == [(key, framed(b"\x02")) for key in keys]
+    assert [(r.key, r.value) for r in found.rejected] == [(key, framed(b"\x80")) for key in keys]
+
+
 def test_offsets_may_have_gaps() -> None:
     raw = batch([(None, framed(b"\x02"), 0, ())] * 3, base_offset=5, offsets=[6, 9, 200])
     assert decode([raw], {}, lambda _: schema("long")).frame["__offset"].to_list() == [6, 9, 200]

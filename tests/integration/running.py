@@ -86,14 +86,16 @@ class Flow:
 
 
 class Topic:
-    """A topic with a subject of its own. `send` takes what CLICK has, or bytes for what is no click."""
+    """A topic, and the subject of its values. `send` takes what CLICK has, or bytes for what is no click."""
 
-    def __init__(self, cluster: Cluster, name: str, partitions: int = 2, schema: Mapping[str, Any] = CLICK) -> None:
+    def __init__(
+        self, cluster: Cluster, name: str, partitions: int = 2, schema: Mapping[str, Any] = CLICK, *, subject: str | None = None
+    ) -> None:
         self.cluster, self.name = cluster, name
         self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
         self.admin.create_topics([NewTopic(name, partitions, 1)])[name].result(10)
         self.parsed = fastavro.parse_schema(dict(schema))
-        self.schema_id: int = asked(lambda: Registry(cluster.registry_url).register(f"{name}-value", json.dumps(schema)))
+        self.schema_id: int = asked(lambda: Registry(cluster.registry_url).register(subject or f"{name}-value", json.dumps(schema)))
         self.producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 5})
 
     def encoded(self, event: Mapping[str, Any]) -> bytes:

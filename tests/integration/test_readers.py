@@ -24,6 +24,7 @@ from flows.services import Services
 from flows.slices import Events
 from flows.source import READERS, KafkaSource, Reader
 from infra.embedded import Cluster
+from tests.batches import confluent
 from tests.integration.running import CLICK, T0_MS, Topic, asked, click, now_ms, until
 
 
@@ -200,3 +201,23 @@ def test_an_event_time_that_changes_with_a_version_is_said(cluster: Cluster, cap
         topic.send([event])
         until(lambda: one.pop() == [T0_MS + 1, T0_MS + 2], 60)
     assert f"{topic.name}: event time is at from now on, and was event_time: declare `time`" in caplog.text
+
+
+@pytest.mark.parametrize("subject_of", ["{topic}-value", "{topic}-{record}", "{record}"])
+def test_record_types_of_one_topic_are_read_whatever_their_subjects_are_called(cluster: Cluster, subject_of: str) -> None:
+    """By topic, by topic and record, by record: messages carry ids, and KPIs may be of a type that comes later."""
+    name = f"readers.strategies.{len(subject_of)}"
+    types: dict[str, dict[str, Any]] = {
+        of: {**CLICK, "name": f"Click{len(subject_of)}{of}", "namespace": "strategies"} for of in ("First", "Later")
+    }
+    types["Later"]["fields"] = [*CLICK["fields"], {"name": "refund", "type": "long", "default": 0}]
+    topic = Topic(cluster, name, 1, types["First"], subject=subject_of.format(topic=name, record=f"strategies.{types['First']['name']}"))
+    later = subject_of.format(topic=name, record=f"strategies.{types['Later']['name']}")
+    if "{record}" not in subject_of:
+        types["Later"]["name"] = types["First"]["name"]  # one subject has versions of one record
+    id_ = asked(lambda: Registry(cluster.registry_url).register(later, json.dumps(types["Later"])))
+    refund = confluent(id_, fastavro.parse_schema(types["Later"]), {**click(T0_MS + 2), "refund": 5})
+    topic.send([click(T0_MS), click(T0_MS + 1), refund])
+    with life(cluster, name, 'kpis.back = { sum = "refund" }') as one:
+        until(lambda: one.pop() == [T0_MS, T0_MS + 1, T0_MS + 2], 60)
+        assert {topic.schema_id, id_} <= set(one.planner.plan(name).version)

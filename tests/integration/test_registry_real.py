@@ -6,7 +6,10 @@ import uuid
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 
+from flows.declaration import parse
+from flows.errors import ConfigError
 from flows.fields import SchemaError
+from flows.outputs import draft, latest
 from flows.registry import CONFLUENT_PATH, Registry
 from infra.embedded import Cluster
 
@@ -67,3 +70,38 @@ def test_a_schema_with_references_is_read(cluster: Cluster, subject: str) -> Non
         references = [SchemaReference("Address", f"address-{subject}", 1)]
         id_ = client.register_schema(subject, Schema(record("Order", ("address", "Address")), "AVRO", references))
     assert list(Registry(cluster.registry_url).schema(id_).leaves) == ["address.city"]
+
+
+def test_references_that_are_nested_and_used_twice_are_read(cluster: Cluster, subject: str) -> None:
+    """Order -> Address, twice, and Country; Address -> Country. Each has its own subject, and Address its second version."""
+    with SchemaRegistryClient({"url": cluster.registry_url}) as client:
+        client.register_schema(f"country-{subject}", Schema(record("Country", ("code", "string")), "AVRO"))
+        country = SchemaReference("Country", f"country-{subject}", 1)
+        client.register_schema(f"address-{subject}", Schema(record("Address", ("city", "string")), "AVRO"))
+        home = json.loads(record("Address", ("city", "string"), ("country", "Country")))
+        home["fields"][1] |= {"type": ["null", "Country"], "default": None}
+        client.register_schema(f"address-{subject}", Schema(json.dumps(home), "AVRO", [country]))
+        address = SchemaReference("Address", f"address-{subject}", 2)
+        fields = (("to", "Address"), ("from", ["null", "Address"]), ("origin", "Country"))
+        id_ = client.register_schema(subject, Schema(record("Order", *fields), "AVRO", [country, address]))
+    leaves = Registry(cluster.registry_url).schema(id_).leaves
+    assert list(leaves) == ["to.city", "to.country.code", "from.city", "from.country.code", "origin.code"]
+
+
+@pytest.mark.parametrize("subject_of", ["{topic}-{record}", "{record}"], ids=["TopicRecordNameStrategy", "RecordNameStrategy"])
+def test_record_types_of_one_topic_are_found_by_the_subjects_that_are_named_after_them(cluster: Cluster, subject_of: str) -> None:
+    """The topic has no subject of its own: its plan begins with what is met, and a declared field of another type is found."""
+    topic, space = (f"{letter}{uuid.uuid4().hex[:8]}" for letter in "tn")
+    registry, ids = Registry(cluster.registry_url), {}
+    for name, field in (("Order", "total"), ("Refund", "back"), ("Unmet", "event_time")):
+        text = json.dumps(json.loads(record(name, ("at", "long"), (field, "long"))) | {"namespace": space})
+        ids[name] = registry.register(subject_of.format(topic=topic, record=f"{space}.{name}"), text)
+    registry.register(f"{topic}-key", record("Key", ("back", "string")))
+    assert latest(registry, topic) == set()
+    assert draft(parse(""), registry, topic, set())[0].version == ()
+    said = parse(f'[topics.{topic}]\ntime = "at"\n[topics.{topic}.kpis]\nsold = {{ sum = "total" }}\nback = {{ sum = "back" }}')
+    made, _ = draft(said, registry, topic, {ids["Order"]})
+    assert made.version == (ids["Order"], ids["Refund"])  # and no type that nobody has asked for
+    assert [kpi.kind for kpi in made.kpis] == ["integer", "integer"]
+    with pytest.raises(ConfigError, match="got 'nowhere', want one of"):
+        draft(parse(f'[topics.{topic}.kpis]\nx = {{ sum = "nowhere" }}'), registry, topic, {ids["Order"]})
