@@ -286,8 +286,8 @@ def _sessions(spec: Spec, window: Window, folded: Iterable[_Folded]) -> dict[Pla
         for groups in _groups(spec, one.event):
             slices.setdefault((window.label, start_ms, start_ms + length_ms, *groups), []).append(one)
     streams: dict[Groups, list[_Folded]] = {}
-    for (_, _, _, *groups), members in _limited(slices, _over(spec, slices)).items():
-        streams.setdefault(tuple(groups), []).extend(members)  # type: ignore[arg-type] # two of them
+    for place, members in _limited(slices, _over(spec, slices)).items():
+        streams.setdefault(place[3:], []).extend(members)
     return {
         (window.label, session[0].time_ms, session[-1].time_ms + window.size_ms, *groups): session
         for groups, stream in streams.items()

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from tests.oracle import YEAR_10000_MS, Event, Kpi, Message, Spec, Step, floor, look_up
+from tests.oracle import YEAR_10000_MS, Event, Kpi, Message, Spec, Step, look_up
 from tests.oracle_aggregates import Told
-from tests.oracle_windows import DAY_MS, Window, tumbling
+from tests.oracle_windows import DAY_MS, Window, floor, tumbling
 from tests.shapes import GROUPS, Column, Time, columns, event_of, schema_of, times
 
 BROKEN = ("short", "magic", "schema", "malformed", "range")
