@@ -21,7 +21,6 @@ KEPT = {  # what may change at any time, and what it does
     "idle": "for promises from now on",
     "update": "for provisional rows from now on",
     "max_future": "for messages read from now on",
-    "groups": "for windows that are open, too",
     "start": "for topics that were never read",
     "retention": "for topics that will be made; those that are there stay as they are",
     "topics": "one that is not read any more keeps its state, and goes on from it when it is read again",
@@ -29,6 +28,7 @@ KEPT = {  # what may change at any time, and what it does
 REFUSED = {
     "time": "open windows hold events by the former time",
     "by": "open windows and their keys are of the former groups",
+    "groups": "open windows have been cut by the former limit",
     "where": "open windows hold what the former condition let in",
     "lateness": "what was late by the former would not be by this one, or the other way round",
 }

@@ -99,7 +99,7 @@ def must_refuse(old: Topic, new: Topic, time: str | None) -> bool:
     by = sorted(old.by) != sorted(new.by) or list(dict.fromkeys(names[0])) != list(dict.fromkeys(names[1]))
     return bool(
         slice_ms(old.windows) != slice_ms(new.windows)
-        or (old.where, old.lateness) != (new.where, new.lateness)
+        or (old.where, old.lateness, old.groups) != (new.where, new.lateness, new.groups)
         or new.time not in (old.time, old.time or time)
         or by
         or kpis
@@ -164,7 +164,7 @@ T: dict[str, str | None] = {"t": "at"}
         (OLD.replace("[defaults]", '[defaults]\nlateness = "9s"'), ("changed", "defaults.lateness", "refused")),
         (OLD.replace("[defaults]", '[defaults]\nupdate = "off"'), ("changed", "defaults.update", "kept")),
         (OLD.replace("[defaults]", '[defaults]\nretention = "1d"'), ("changed", "defaults.retention", "kept")),
-        (OLD.replace("[topics.t]", "[topics.t]\ngroups = 5"), ("changed", "topics.t.groups", "kept")),
+        (OLD.replace("[topics.t]", "[topics.t]\ngroups = 5"), ("changed", "topics.t.groups", "refused")),
         (OLD.replace('"EUR"', '"USD"'), ("changed", "topics.t.kpis.x", "kept")),
         (OLD.replace(', unit = "EUR"', ""), ("changed", "topics.t.kpis.x", "kept")),
         (OLD.replace("x = { sum", "x = { mean"), ("changed", "topics.t.kpis.x", "refused")),
