@@ -80,8 +80,8 @@ class Cumulate(Assembler):
         at = min(int(np.searchsorted(edges, max(span[0] + 1, first_ms))), len(edges) - 1)
         if edges[at] > span[1]:
             return None
-        more = known.filter((pl.col(START) == start_ms) & (pl.col(END) > int(edges[at])))[END].min()
-        return start_ms, edges[at : np.searchsorted(edges, min(span[1] + 1, more or span[1] + 1), side="left")]
+        more = known.filter((pl.col(START) == start_ms) & (pl.col(END) > int(edges[at])))[END].to_list()
+        return start_ms, edges[at : np.searchsorted(edges, min([span[1] + 1, *more]))]
 
     def upcoming(self, closed_ms: int) -> Span | None:
         """See Assembler."""
