@@ -174,3 +174,24 @@ def test_a_midnight_within_a_quarter_of_an_hour_as_in_monrovia_until_1972_stops_
     rows += folded.take([partial(plan, [], midnight_ms + 2 * DAY_MS)]).rows
 
     assert sum(row["n"] for row in finals(rows) if row["size"] == DAY_MS and row["end"] % DAY_MS == midnight_ms % DAY_MS) == len(times)
+
+
+@pytest.mark.parametrize(("beside", "told_at_min"), [([], 60), (["1m"], 31)])
+def test_a_session_is_told_when_the_slice_that_holds_its_end_is_over(beside: list[str], told_at_min: int) -> None:
+    #  gap 30m    [0:01 --------------------- 0:31)         slices of 30m end at 0:30 and 1:00
+    plan, folded, minute_ms = made("gap 30m", *beside, by="[[]]"), Fold(1), 60_000
+    folded.take([partial(plan, [(minute_ms, 1)], 0)])
+    before = folded.take([partial(plan, [], told_at_min * minute_ms - 1)]).rows
+    then = folded.take([partial(plan, [], told_at_min * minute_ms)]).rows
+
+    assert [row["end"] for row in finals(before) if row["size"] == 30 * minute_ms] == []
+    assert [row["end"] for row in finals(then) if row["size"] == 30 * minute_ms] == [31 * minute_ms]
+
+
+def test_samples_of_an_open_slice_are_kept_one_by_one_and_those_of_a_closed_one_are_one_run() -> None:
+    plan = planned("windows = ['1m', '10s']\nby = [[]]\nupdate = 'off'\nkpis.n = { increase = 'n' }", FIELDS)
+    folded = Fold(1)
+    folded.take([partial(plan, [(ms, ms) for ms in range(0, 20_000, 100)], 10_000)])
+    kept = {level: pl.read_ipc(table)["runs:n"].list.len().to_list() for level, table in folded.snapshot()["levels"].items()}
+
+    assert kept == {0: [100], 60_000: [1]}
