@@ -12,7 +12,7 @@ import polars as pl
 from flows import aggregates
 from flows.assembly import Assembler, Merger, Span
 from flows.hopping import Hopping
-from flows.windows import END, START, Window, bounds, next_step, steps
+from flows.windows import END, START, Times, Window, bounds, next_step, steps
 
 FIRST, LAST = "at:first", "at:last"  # event times of a session's first and last event
 
@@ -57,23 +57,31 @@ class Cumulate(Assembler):
             mine = panes.with_columns(pl.Series(START, bounds(self.window, times)[0]), pl.Series(END, next_step(self.window, times)))
             self.held = mine if self.held is None else pl.concat([self.held, mine.select(self.held.columns)])
         told: list[pl.DataFrame] = []
-        while self.held is not None and (edge := self._next(self.held, span)) is not None:
-            start_ms, end_ms = edge
-            done = (pl.col(START) == start_ms) & (pl.col(END) <= end_ms)
-            now = merger.whole([self.held.filter(done).drop(END)]).with_columns(pl.lit(end_ms, pl.Int64).alias(END))
-            told.append(now)
+        while self.held is not None and (found := self._next(self.held, span)) is not None:
+            start_ms, ends = found
+            done = (pl.col(START) == start_ms) & (pl.col(END) <= ends[0])
+            now = merger.whole([self.held.filter(done).drop(END)])
+            told.append(now.join(pl.DataFrame({END: ends}), how="cross"))
             rest = self.held.filter(~done)
-            over = end_ms == bounds(self.window, np.array([start_ms]))[1][0]
+            over = ends[-1] == bounds(self.window, np.array([start_ms]))[1][0]
+            now = now.with_columns(pl.lit(int(ends[-1]), pl.Int64).alias(END))
             self._hold(rest if over else pl.concat([now.select(rest.columns), rest]))
-            span = (end_ms, span[1])
+            span = (int(ends[-1]), span[1])
         return told
 
-    def _next(self, held: pl.DataFrame, span: Span) -> Span | None:
-        """Stretch and end of the first step in the span that there is something to tell of."""
-        start_ms, first_ms = held.sort(START, END).select(START, END).row(0)
+    def _next(self, held: pl.DataFrame, span: Span) -> tuple[int, Times] | None:
+        """Of the first stretch that there is something to tell of its start and ends in the span, up to where more comes to it.
+
+        A pane that a midnight parts (see windows.py) is there when its own step is told: it is in the next one, or the last.
+        """
+        known = held.select(START, END).unique().sort(START, END)
+        start_ms, first_ms = known.row(0)
         edges = steps(self.window, start_ms)
-        found = edges[np.searchsorted(edges, max(span[0] + 1, first_ms))]
-        return (start_ms, int(found)) if found <= span[1] else None
+        at = min(int(np.searchsorted(edges, max(span[0] + 1, first_ms))), len(edges) - 1)
+        if edges[at] > span[1]:
+            return None
+        more = known.filter((pl.col(START) == start_ms) & (pl.col(END) > int(edges[at])))[END].to_list()
+        return start_ms, edges[at : np.searchsorted(edges, min([span[1] + 1, *more]))]
 
     def upcoming(self, closed_ms: int) -> Span | None:
         """See Assembler."""

@@ -87,8 +87,14 @@ class Planner:
         outputs = []
         for name, key, value in output_schemas(made):
             topics.ensure(self._admin, {name: (PARTITIONS, settings)})
-            outputs.append(Output(name, self._registry.register(f"{name}-key", key), self._registry.register(f"{name}-value", value)))
+            outputs.append(Output(name, self._registered(f"{name}-key", key), self._registered(f"{name}-value", value)))
         return replace(made, outputs=tuple(outputs))
+
+    def _registered(self, subject: str, text: str) -> int:
+        try:
+            return self._registry.register(subject, text)
+        except SchemaError as error:
+            raise ConfigError(f"schema {error}: what is registered there is of another kind, want other names of KPIs or topic") from None
 
 
 def draft(declaration: Declaration, registry: Registry, topic: str, ids: AbstractSet[int]) -> tuple[TopicPlan, list[Schema]]:

@@ -67,7 +67,8 @@ class Rest:
             self._plan(passed)
             if passed.rests is not None:
                 table = renumbered(aggregates.conform(passed.rests, self.plan, aggregates.scales(passed.plan)), passed.plan, self.plan)
-                self.open = table if self.open is None or table is None else pl.concat([self.open, table.select(self.open.columns)])
+                if table is not None:
+                    self.open = table if self.open is None else pl.concat([self.open, table.select(self.open.columns)])
             for closed_ms, by_data_ms in passed.steps:
                 before_ms = min(self.closed_ms.values())
                 self.closed_ms[shard] = max(self.closed_ms[shard], closed_ms)

@@ -146,3 +146,52 @@ def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, mos
     assert len(merged) <= most * hops
     assert sum(merged) <= 2 * most * hops, "rows that were merged"
     assert max(merged) <= 2 * 24 + 4, "and no hop waits for all panes to be merged"
+
+
+def test_a_jump_of_a_year_merges_a_stretch_so_far_once_for_each_step_that_brings_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    merged: list[int] = []
+    merge = aggregates.merge
+
+    def counted(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
+        merged.append(len(table))
+        return merge(table, plan, keys)
+
+    monkeypatch.setattr(aggregates, "merge", counted)
+    plan, folded, hour_ms = made("1y^1h", by="[[]]"), Fold(1), 3_600_000
+    rows = folded.take([partial(plan, [(hour_ms // 2, 1), (30 * hour_ms, 2)], 400 * DAY_MS)]).rows
+    told = {row["end"] // hour_ms: row["n"] for row in finals(rows)}
+
+    assert told == {step: 1 if step <= 30 else 3 for step in range(1, 365 * 24 + 1)}
+    assert len(merged) <= 4
+
+
+def test_a_midnight_within_a_quarter_of_an_hour_as_in_monrovia_until_1972_stops_nothing() -> None:
+    plan, folded, rows = made("10s", "1d^15m@Africa/Monrovia", by="[[]]"), Fold(1), list[Rows]()
+    midnight_ms = int(datetime(1970, 6, 2, 0, 44, 30, tzinfo=UTC).timestamp()) * 1000
+    times = range(midnight_ms - 200_000, midnight_ms + 1_000_000, 10_000)
+    for time_ms in times:
+        rows += folded.take([partial(plan, [(time_ms + 1, 1)], time_ms)]).rows
+    rows += folded.take([partial(plan, [], midnight_ms + 2 * DAY_MS)]).rows
+
+    assert sum(row["n"] for row in finals(rows) if row["size"] == DAY_MS and row["end"] % DAY_MS == midnight_ms % DAY_MS) == len(times)
+
+
+@pytest.mark.parametrize(("beside", "told_at_min"), [([], 60), (["1m"], 31)])
+def test_a_session_is_told_when_the_slice_that_holds_its_end_is_over(beside: list[str], told_at_min: int) -> None:
+    #  gap 30m    [0:01 --------------------- 0:31)         slices of 30m end at 0:30 and 1:00
+    plan, folded, minute_ms = made("gap 30m", *beside, by="[[]]"), Fold(1), 60_000
+    folded.take([partial(plan, [(minute_ms, 1)], 0)])
+    before = folded.take([partial(plan, [], told_at_min * minute_ms - 1)]).rows
+    then = folded.take([partial(plan, [], told_at_min * minute_ms)]).rows
+
+    assert [row["end"] for row in finals(before) if row["size"] == 30 * minute_ms] == []
+    assert [row["end"] for row in finals(then) if row["size"] == 30 * minute_ms] == [31 * minute_ms]
+
+
+def test_samples_of_an_open_slice_are_kept_one_by_one_and_those_of_a_closed_one_are_one_run() -> None:
+    plan = planned("windows = ['1m', '10s']\nby = [[]]\nupdate = 'off'\nkpis.n = { increase = 'n' }", FIELDS)
+    folded = Fold(1)
+    folded.take([partial(plan, [(ms, ms) for ms in range(0, 20_000, 100)], 10_000)])
+    kept = {level: pl.read_ipc(table)["runs:n"].list.len().to_list() for level, table in folded.snapshot()["levels"].items()}
+
+    assert kept == {0: [100], 60_000: [1]}

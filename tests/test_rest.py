@@ -150,6 +150,19 @@ def test_rests_of_an_older_plan_are_told_under_the_new_one() -> None:
         assert (row["events"], row["n_mean"], row["n_max"], row["x_mean"], row["x_min"]) == (4, 3.0, 5, 2.5, 2.5)
 
 
+def test_a_rest_that_waits_is_not_lost_to_a_shard_that_tells_of_windows_that_are_gone() -> None:
+    whole = replace(FEW, generation=1, windows=FEW.windows[1:], outputs=FEW.outputs[1:])
+    older = replace(FEW, windows=FEW.windows[:1], outputs=FEW.outputs[:1])
+    rows = [(1_000, A, 1), (1_000, B, 2), (2_000, C, 4)]
+    was, now = (Fold(1).take([partial(made, rows, 60_000)]).passed for made in (older, whole))
+    assert was is not None
+    assert now is not None
+    rest = Rest(2)
+    rest.take([(0, now)])
+
+    assert plain(rest.take([(1, was)])) == [(60_000, 0, OTHER, 2, 6, "data")]
+
+
 def test_a_restored_rest_counts_its_decimals_in_the_new_plans_scale() -> None:
     said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'\nkpis.d = { sum = 'd' }"
     cents, finer = (schema({"ts": "long", "g": "string", "d": money(scale)}, scale) for scale in (2, 4))

@@ -11,6 +11,7 @@ import requests
 
 from flows import recovery
 from flows.registry import Registry
+from flows.stop import REFUSED
 from infra.embedded import Cluster
 from tests.integration import supervised
 from tests.integration.running import ROOT, until
@@ -122,6 +123,9 @@ def test_a_schema_that_the_registry_would_not_take_is_said_before_it_is_tried(cl
 
     assert code == 1
     assert f"schema {subject}: refused: not compatible with its newest version" in told
+    assert flow.run() == REFUSED
+    assert f"kpi: schema {subject}: " in flow.log
+    assert "Traceback" not in flow.log
 
 
 def demand(cluster: Cluster, subject: str) -> None:
