@@ -61,11 +61,11 @@ class Ground:
         )
 
     def windows(self, topic: str, wanted: str | None) -> list[Window]:
-        """One window size, or all of the topic's. Raises ConfigError."""
+        """One window size, as kpi.toml or as topics spell it, or all of the topic's. Raises ConfigError."""
         known = self.declaration.of(topic).windows
-        chosen = [window for window in known if wanted in (None, window.label)]
+        chosen = [window for window in known if wanted in {None, window.label, window.spelled}]
         if not chosen:
-            raise ConfigError(f"WINDOW: got {wanted!r}, want one of {', '.join(window.label for window in known)}")
+            raise ConfigError(f"WINDOW: got {wanted!r}, want one of {', '.join(window.spelled for window in known)}")
         return chosen
 
 

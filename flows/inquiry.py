@@ -9,11 +9,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows import recovery, topics
+from flows.declaration import Declaration
 from flows.errors import ConfigError, did_you_mean
 from flows.evolution import Change, changes
 from flows.explain import explained
@@ -73,11 +74,19 @@ def plan(at: Ground, directory: Path) -> tuple[list[str], int]:
     """What a start would change, line by line, and whether it would be refused."""
     lines, refused = _of_state(directory, canonical(at.want.declaration))
     listed = at.listed()
+    lines += _unmet(at.want.declaration, listed)
     for topic in at.chosen():
         for line, good in _of_topic(at, topic, listed):
             lines.append(line)
             refused |= not good
     return lines or ["nothing changes"], REFUSED if refused else GOOD
+
+
+def _unmet(declaration: Declaration, listed: Collection[str]) -> Iterator[str]:
+    """A table whose topic is not there: it may come, or its name is misspelled."""
+    for table in declaration.file.topics:
+        if not any(declaration.table_of(topic) == table for topic in listed):
+            yield f"not used yet: topics.{table}: no topic is called so{did_you_mean(table, listed)}"
 
 
 def _of_state(directory: Path, declared: str) -> tuple[list[str], bool]:

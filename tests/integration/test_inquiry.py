@@ -55,10 +55,12 @@ def test_a_start_is_told_before_and_a_change_with_what_it_means_for_the_state(
     assert ask(flow, "plan") == (0, "nothing changes\n", "")
     assert {known for state in recovery.states(flow.recovery, "kpi.source") for known in state["topics"]} == {flow.topic.name}
 
-    monkeypatch.setattr(supervised, "KPIS", supervised.KPIS + 'most = {{ max = "amount", unit = "EUR" }}\n')
+    misspelled = f'[topics."{flow.topic.name}s"]\nupdate = "off"\n'.replace("{", "{{").replace("}", "}}")
+    monkeypatch.setattr(supervised, "KPIS", supervised.KPIS + 'most = {{ max = "amount", unit = "EUR" }}\n' + misspelled)
     flow.windows = '["1s", "2s"]'
     code, told, _ = ask(flow, "plan")
     assert code == 0
+    assert f"not used yet: topics.{flow.topic.name}s: no topic is called so (did you mean {flow.topic.name!r}?)" in told
     assert told.splitlines()[:3] == [
         "kept: added defaults.windows.2s: rows from windows on that begin after the change",
         (
