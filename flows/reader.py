@@ -267,10 +267,7 @@ class _Reader:
                 plan = self.services.planner.plan(name)
                 made, aside = self._decode(share, plan, batches)
         except ConfigError as error:
-            if isinstance(error, Refused) or self.services.planner.is_named(name):
-                raise
-            LOG.error("%s is not read: %s", name, error)  # noqa: TRY400 - one line for people
-            share.refused, share.waiting, self.discovered_s = True, [], float("-inf")
+            self._refuse(share, error)
             return False
         except (Away, topics.Unreachable) as error:
             if not share.retry_s:
@@ -284,6 +281,14 @@ class _Reader:
         self._tell(share)
         self._emit(share, [made, *self._for_sink(name, aside)])
         return True
+
+    def _refuse(self, share: Share, error: ConfigError) -> None:
+        """Leave out a topic that nobody named and what is declared does not fit. Raises the error where it concerns more."""
+        name = share.reading.topic
+        if isinstance(error, Refused) or self.services.planner.is_named(name):
+            raise error
+        LOG.error("%s is not read: %s", name, error)
+        share.refused, share.waiting, self.discovered_s = True, [], float("-inf")
 
     def _unpacked(self, waiting: Sequence[Packed], alone: ExitStack) -> list[RawBatch]:
         """The oldest batches, about a frame. One that is larger comes alone, and one at a time in this process: `alone` holds its lock."""
@@ -356,6 +361,9 @@ class _Reader:
                 continue
             try:
                 plan = self.services.planner.plan(reading.topic)
+            except ConfigError as error:  # before any message is there
+                self._refuse(share, error)
+                continue
             except (Away, topics.Unreachable):
                 continue
             asked = [TopicPartition(reading.topic, p) for p, position in reading.positions.items() if quiet(plan, position, clock_ms)]

@@ -221,3 +221,14 @@ def test_record_types_of_one_topic_are_read_whatever_their_subjects_are_called(c
     with life(cluster, name, 'kpis.back = { sum = "refund" }') as one:
         until(lambda: one.pop() == [T0_MS, T0_MS + 1, T0_MS + 2], 60)
         assert {topic.schema_id, id_} <= set(one.planner.plan(name).version)
+
+
+def test_a_topic_without_messages_that_a_pattern_does_not_fit_is_left_out_and_the_others_are_read(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty, topic = Topic(cluster, "readers.unfit.empty", partitions=4), Topic(cluster, "readers.fit", partitions=1)
+    pattern = '[topics."/readers[.]unfit[.].*/"]\nkpis.n = { sum = "missing" }'
+    with life(cluster, topic.name, pattern, chosen=lambda name: name in {empty.name, topic.name}) as one:
+        until(lambda: f"{empty.name} is not read: topics.{empty.name}.kpis.n.sum: got 'missing'" in (one.pop(), caplog.text)[1], 60)
+        topic.send([click(T0_MS)])
+        until(lambda: one.pop() == [T0_MS], 60)
