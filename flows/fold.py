@@ -440,7 +440,7 @@ def filled(table: pl.DataFrame) -> pl.DataFrame | None:
 def packed(table: pl.DataFrame) -> bytes:
     """A table as Arrow IPC bytes, for a snapshot."""
     out = io.BytesIO()
-    table.write_ipc(out)
+    table.write_ipc(out, compression="lz4")  # panes of one group set are much alike
     return out.getvalue()
 
 
