@@ -172,12 +172,12 @@ class Fold:
         self.scales = aggregates.scales(self.plan)
 
     def _reached(self) -> int:
-        """Where no slice ends later that anything was folded in. The watermarks tell all shards the same, so what is whole is so in all."""
+        """Where no slice ends later that anything was folded in; NEVER where nothing was. The watermarks tell all shards the same."""
         slice_ms = self.plan.slice_ms
         ends = [int(table[START].to_numpy().max()) + slice_ms for table in self.levels.get(SLICES, []) if len(table)]
         seen = [mark.seen_ms + self.plan.lateness_ms for mark in self.marks.values() if mark.seen_ms > NEVER]
-        reached_ms: int = max(self.closed_ms, *ends, *((time_ms // slice_ms + 1) * slice_ms for time_ms in seen), NEVER)
-        return reached_ms
+        reached = [*ends, *((time_ms // slice_ms + 1) * slice_ms for time_ms in seen)]
+        return max(self.closed_ms, *reached) if reached else NEVER
 
     def _leave(self, fed: Sequence[tuple[int, int | None]]) -> None:
         """What is open in stretches of lengths that are gone goes on in those that they fed. `fed`: former lengths, and what fed each."""
