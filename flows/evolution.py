@@ -14,7 +14,7 @@ from flows.errors import ConfigError
 from flows.said import KpiSaid, avro_name, grouped
 from flows.spelling import restored, setting, toml
 from flows.stop import BEGIN_ANEW
-from flows.windows import slice_ms
+from flows.windows import Window, fed, slice_ms
 
 SINCE = "from windows on that begin after the change"
 KEPT = {  # what may change at any time, and what it does
@@ -142,10 +142,34 @@ def _windows(both: _Both, old: Topic, new: Topic) -> Iterator[Change]:
         lengths = f"slices would be {label(slice_ms(new.windows))} long, and those that are open are {label(slice_ms(old.windows))}"
         yield Change("changed", path, "refused", _told("windows", old.windows, new.windows, lengths))
         return
+    if (length := torn(old.windows, new.windows)) is not None:
+        why = f"what is open of {label(length)} is put together of other lengths than it would be"
+        yield Change("changed", path, "refused", _told("windows", old.windows, new.windows, why))
+        return
     for name in now.keys() - was.keys():
         yield Change("added", f"{path}.{now[name].spelled}", "kept", f"rows {SINCE}")
     for name in was.keys() - now.keys():
         yield Change("removed", f"{path}.{was[name].spelled}", "kept", f"no more rows; what is in kpi.{both.topic}.{name} stays")
+
+
+def torn(old: Sequence[Window], new: Sequence[Window]) -> int | None:
+    """A length that would be fed by one which has been open beside it: what is in both would count twice, or not at all.
+
+    4s and 3s stand side by side, 12s is fed by 4s: without 4s it would be fed by 3s, which holds what came from 4s already.
+    """
+    before, after = fed(old), fed(new)
+    for length in before.keys() & after.keys():
+        kept = next((it for it in _chain(length, before) if it in after), None)
+        at_first = next((it for it in _chain(length, after) if it in before), None)
+        if kept != at_first:
+            return length
+    return None
+
+
+def _chain(length: int, feeds: Mapping[int, int | None]) -> Iterator[int]:
+    while (feed := feeds[length]) is not None:
+        yield feed
+        length = feed
 
 
 def _kpis(both: _Both, old: Topic, new: Topic) -> Iterator[Change]:

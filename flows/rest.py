@@ -81,7 +81,8 @@ class Rest:
         before = getattr(self, "plan", None)
         if before is None or newer(passed.plan, before):
             if before is not None:
-                self.since = self.since.after(before, passed.plan, max(self.closed_ms.values()))
+                waits = self.open is not None or self._sessions()
+                self.since = self.since.after(before, passed.plan, max(self.closed_ms.values()) if waits else NEVER)
 
             def conformed(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
                 return {name: aggregates.conform(table, passed.plan, self.scales) for name, table in tables.items()}

@@ -226,6 +226,12 @@ def _begins(unit: str, day: date) -> bool:
     return {"1d": True, "1w": day.weekday() == 0, "1mo": day.day == 1, "1y": day.day == day.month == 1}[unit]
 
 
+def fed(windows: Sequence[Window]) -> dict[int, int | None]:
+    """Each length that windows are put together of, but for that of slices, and which one feeds it (None: the slices)."""
+    lengths = sorted({window.pane_ms for window in windows} - {0, slice_ms(windows)})
+    return {length: None if feed is None else lengths[feed] for length, feed in zip(lengths, cascade(lengths), strict=True)}
+
+
 def cascade(lengths_ms: Sequence[int]) -> list[int | None]:
     """For each length, smallest first, which one feeds it: the largest smaller one that divides it, else the slices (None).
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 
 from flows.declaration import Topic, parse
 from flows.errors import ConfigError
-from flows.evolution import Change, changes, refusal
+from flows.evolution import Change, changes, refusal, torn
 from flows.source import STATE_VERSION, going_on
 from flows.spelling import canonical, restored
-from flows.windows import slice_ms
+from flows.windows import parse_window, slice_ms
 from tests.declarations import TEXTS
 
 RUNNING: dict[str, str | None] = {"a.t": "at", "b": None, "c": "ts"}
@@ -99,6 +99,7 @@ def must_refuse(old: Topic, new: Topic, time: str | None) -> bool:
     by = sorted(old.by) != sorted(new.by) or list(dict.fromkeys(names[0])) != list(dict.fromkeys(names[1]))
     return bool(
         slice_ms(old.windows) != slice_ms(new.windows)
+        or torn(old.windows, new.windows) is not None
         or (old.where, old.lateness, old.groups) != (new.where, new.lateness, new.groups)
         or new.time not in (old.time, old.time or time)
         or by
@@ -246,3 +247,21 @@ def test_a_reader_does_not_go_on_where_its_state_cannot_follow(before: dict[str,
         going_on(before, canonical(parse(OLD)), lambda _: None)
     assert isinstance(refused.value, ConfigError)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "length_ms"),
+    [
+        (["4s", "12s", "12s^3s"], ["1s", "12s", "12s^3s"], 12_000),  # 3s stood beside 4s and holds the same: it would count twice
+        (["1s", "2s", "4s", "12s"], ["1s", "2s", "3s", "12s"], 12_000),  # what is open of 2s went by way of 4s, and 3s is not made of it
+        (["1s", "2s", "4s", "12s"], ["1s", "2s", "12s"], None),  # 4s was made of 2s: what is open of 4s goes into 12s
+        (["1s", "2s", "4s", "12s"], ["1s", "12s"], None),
+        (["1s", "2s", "12s"], ["1s", "2s", "4s", "12s"], None),
+        (["10s", "1m", "5m"], ["10s", "5m"], None),
+        (["10s", "1m", "5m"], ["10s", "30s", "1m", "5m", "1h"], None),
+    ],
+)
+def test_a_window_is_not_put_together_of_what_stood_beside_what_it_was_put_together_of(
+    before: list[str], after: list[str], length_ms: int | None
+) -> None:
+    assert torn(*([parse_window(text) for text in windows] for windows in (before, after))) == length_ms

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.evolution import torn
 from flows.fold import Fold, Rows
 from flows.plan import Output, TopicPlan
 from flows.records import encode
@@ -56,9 +57,11 @@ def declarations(draw: st.DrawFn) -> list[tuple[list[str], set[str]]]:
     kpis = sorted(draw(st.sets(st.sampled_from(sorted(KPIS)), min_size=1, max_size=4)))
     declared = [(windows, kpis)]
     for _ in range(2):
-        windows, kpis = changed(windows, SPELLED), changed(kpis, [*KPIS]) or ["c"]
+        before, windows, kpis = windows, changed(windows, SPELLED), changed(kpis, [*KPIS]) or ["c"]
         if slice_ms([parse_window(it) for it in windows]) != SLICE_MS:
             windows = sorted({"1s", *windows})
+        if torn([parse_window(it) for it in before], [parse_window(it) for it in windows]) is not None:
+            windows = before  # is refused at the start
         declared.append((windows, kpis))
     return [(windows, {*kpis} | ({"s", "c"} if "sc" in kpis else set())) for windows, kpis in declared]
 
