@@ -26,7 +26,7 @@ from tests.kills.tables import connect
 WARM = (
     "bytewax.inputs bytewax.operators bytewax.outputs bytewax.run confluent_kafka.admin confluent_kafka.schema_registry crc32c "
     "fastavro kafka.consumer.fetcher lz4.frame numpy prometheus_client pydantic snappy zstandard "
-    "flows.declaration flows.stop flows.topics flows.watermark"
+    "flows.durations flows.stop flows.topics flows.watermark"
 )
 DOWNTIME_MS = 8_000  # more than lateness and the largest window
 STEP_MS = 40
