@@ -122,7 +122,7 @@ def placed(rows: Sequence[Rows]) -> dict[Place, tuple[Window, dict[str, Any]]]:
 
 
 def _same(value: object) -> object:
-    """A float to twelve digits: polars divides by a column that is one constant as by its reciprocal, so the last bit depends on other rows."""
+    """A float to twelve digits: polars divides by a constant column as by its reciprocal, so the last bit depends on other rows."""
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
