@@ -331,10 +331,9 @@ class Fold:
         """What is known of the open windows that may be told and have changed: START, END, groups, accumulators."""
         parts = self._open(window)
         if window.kind == "tumbling":
-            found = [self._placed(window, table) for table in parts]
-            asked = self._placed(window, changed)
             if not window.is_fixed and (held := self.assemblers[window.label].table()) is not None:
-                found.append(self._ended(window, held))
+                parts.append(held)
+            asked, *found = (self._placed(window, table) for table in (changed, *parts))
         elif window.kind == "session" or self.closed_ms == NEVER or not (next_ := self.assemblers[window.label].upcoming(self.closed_ms)):
             return changed.clear()
         else:
@@ -349,15 +348,12 @@ class Fold:
         return self.merger.merge([table.select(order) for table in tables], END) if tables else asked.clear()
 
     def _placed(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
-        """Stretches as parts of the tumbling windows that hold them."""
+        """Stretches as parts of the tumbling windows that hold them; a window is its own."""
         if window.is_fixed:
             start = start_of(pl.col(START), window.size_ms)
             return table.with_columns(start, (start + window.size_ms).alias(END))
         starts, ends = bounds(window, table[START].to_numpy())
         return table.with_columns(pl.Series(START, starts), pl.Series(END, ends))
-
-    def _ended(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
-        return table.with_columns(pl.Series(END, bounds(window, table[START].to_numpy())[1]))
 
     def _changed(self) -> pl.DataFrame:
         """Slice and group of what was touched; when they are many, only those that an open window may still tell of."""

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from flows import aggregates
+from flows.aggregates import FIRST_TIME as FIRST
+from flows.aggregates import LAST_TIME as LAST
 from flows.assembly import Assembler, Merger, Span
 from flows.hopping import Hopping
 from flows.windows import END, START, Times, Window, bounds, next_step, steps
-
-FIRST, LAST = "at:first", "at:last"  # event times of a session's first and last event
 
 
 def assembler(window: Window, held: pl.DataFrame | None = None) -> Assembler:

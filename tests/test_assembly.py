@@ -129,16 +129,22 @@ def test_open_sessions_have_no_rows_as_their_key_would_move() -> None:
     assert provisional(Fold(1).take([partial(plan, [(30_000, "a", 2)], 20_000, 5_000)]).rows) == []
 
 
-@pytest.mark.parametrize(("spelled", "most"), [("10m/1s", 6), ("6s/1s", 6)])
-def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    merged: list[int] = []
+@pytest.fixture
+def merged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each merge is of."""
+    sizes: list[int] = []
     merge = aggregates.merge
 
     def counted(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
-        merged.append(len(table))
+        sizes.append(len(table))
         return merge(table, plan, keys)
 
     monkeypatch.setattr(aggregates, "merge", counted)
+    return sizes
+
+
+@pytest.mark.parametrize(("spelled", "most"), [("10m/1s", 6), ("6s/1s", 6)])
+def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, most: int, merged: list[int]) -> None:
     plan, folded, hops = made(spelled, by="[[]]"), Fold(1), 1_300
     for second in range(hops):
         folded.take([partial(plan, [(second * 1_000, 1)], Mark((second + 1) * 1_000, (second + 1) * 1_000), 0)])
@@ -148,15 +154,7 @@ def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, mos
     assert max(merged) <= 2 * 24 + 4, "and no hop waits for all panes to be merged"
 
 
-def test_a_jump_of_a_year_merges_a_stretch_so_far_once_for_each_step_that_brings_something(monkeypatch: pytest.MonkeyPatch) -> None:
-    merged: list[int] = []
-    merge = aggregates.merge
-
-    def counted(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
-        merged.append(len(table))
-        return merge(table, plan, keys)
-
-    monkeypatch.setattr(aggregates, "merge", counted)
+def test_a_jump_of_a_year_merges_a_stretch_so_far_once_for_each_step_that_brings_something(merged: list[int]) -> None:
     plan, folded, hour_ms = made("1y^1h", by="[[]]"), Fold(1), 3_600_000
     rows = folded.take([partial(plan, [(hour_ms // 2, 1), (30 * hour_ms, 2)], 400 * DAY_MS)]).rows
     told = {row["end"] // hour_ms: row["n"] for row in finals(rows)}
