@@ -30,7 +30,7 @@ from flows.services import Services
 from flows.sink import KafkaSink
 from flows.source import KafkaSource
 from flows.spelling import canonical
-from flows.stop import AWAY, Stop, leave
+from flows.stop import AWAY, UNBEGUN, Stop, leave
 from flows.topology import kpi_flow
 
 LOG = logging.getLogger("kpi")
@@ -185,7 +185,7 @@ def _wait_for_cluster(planner: Planner, stopping: threading.Event, outage: Outag
     threading.Thread(target=ask, name="wait-for-cluster", daemon=True).start()
     while not outcome:
         if stopping.is_set():
-            leave(Stop(0, "kpi: ended before Kafka answered"))
+            leave(Stop(0, UNBEGUN))
         time.sleep(0.05)
     if outcome[0] is not None:
         raise outcome[0]

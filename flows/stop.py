@@ -11,6 +11,7 @@ FENCED = 77  # another flow has taken over
 MISMATCH = 78  # marker and recovery directory do not belong together
 LOCKED = 79  # another process uses the recovery directory
 
+UNBEGUN = "kpi: ended before Kafka answered"  # the last line, with code 0, of a process that the others may be waiting for
 BEGIN_ANEW = "`make reset` says first what that means"
 
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from flows import kpi, recovery, reset
 from flows.errors import ConfigError
-from flows.stop import AWAY, BEGIN_ANEW, FENCED, FULL, LOCKED, MISMATCH, REFUSED, Stop
+from flows.stop import AWAY, BEGIN_ANEW, FENCED, FULL, LOCKED, MISMATCH, REFUSED, UNBEGUN, Stop
 
 DIRECTORY = ".kpi/recovery"
 KILL_S = 10.0
@@ -74,6 +74,9 @@ class End(NamedTuple):
     again: bool
 
 
+UNBEGUN_END = End(0, "it has ended before it began", again=False)
+
+
 @dataclass
 class Asked:
     """How often a person or a system asked us to end, and by which signal."""
@@ -109,6 +112,11 @@ class Worker:
         """To its whole group, if it is still there."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
+
+    @property
+    def has_not_begun(self) -> bool:
+        """Whether it was asked to end before it had taken part in anything."""
+        return self.said.rstrip().endswith(UNBEGUN.encode())
 
     def end(self) -> End:
         """What its exit code means."""
@@ -156,6 +164,8 @@ class Flow:
             failed = [worker for worker in ended if worker.process.returncode != 0]
             if failed:
                 return _judged(failed, asked=passed_on)
+            if passed_on and any(worker.has_not_begun for worker in ended):
+                return UNBEGUN_END  # the others may wait for it for ever
             if len(ended) == len(self.workers):
                 return End(0, "it has ended", again=False)
             if self.asked.times > 0 and not passed_on:
@@ -194,7 +204,7 @@ def _judged(failed: Sequence[Worker], *, asked: bool) -> End:
     """What the first processes that failed mean for all."""
     codes = {worker.process.returncode for worker in failed}
     if asked and -signal.SIGTERM in codes:
-        return End(0, "it has ended before it began", again=False)  # its own handler was not there yet
+        return UNBEGUN_END  # its own handler was not there yet
     if asked and AWAY in codes:
         return End(0, "it has ended; what Kafka has not got waits in the recovery directory", again=False)
     ends = [worker.end() for worker in failed]

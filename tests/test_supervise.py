@@ -131,6 +131,16 @@ def test_who_is_asked_to_end_and_leaves_because_kafka_is_away_has_ended_well_and
     assert "the flow is over: it has ended; what Kafka has not got waits in the recovery directory\n" in capfd.readouterr().err
 
 
+def test_who_ends_before_it_took_part_takes_those_along_who_wait_for_it(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    asked = Asked()
+    code = "def leave(*_):\n    if number == '1': sys.stderr.write('" + stop.UNBEGUN + "\\n'); sys.exit(0)\n"
+    code += "signal.signal(15, leave)\npathlib.Path('ready' + number).touch()\nwhile True: time.sleep(0.1)"
+    thread = when(lambda: all(Path(f"ready{number}").exists() for number in range(2)), lambda: asked(signal.SIGTERM, None))
+    assert running(replace(settings, processes=2, grace_s=5.0), NUMBER + code, asked) == 0
+    thread.join()
+    assert "the flow is over: it has ended before it began\n" in capfd.readouterr().err
+
+
 def test_a_flow_that_is_ended_before_it_has_begun_has_ended_well(settings: Settings) -> None:
     asked = Asked()
     thread = when(Path("runs").exists, lambda: asked(signal.SIGTERM, None))
