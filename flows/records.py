@@ -7,9 +7,10 @@ import json
 import struct
 from collections.abc import Iterable
 from functools import cache
-from itertools import repeat
-from typing import Any, NamedTuple
+from itertools import chain, repeat
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from flows import encoder
@@ -21,6 +22,7 @@ from flows.windows import END, START, WINDOW, Window
 
 LATE, DEAD, PROGRESS = "kpi.late", "kpi.dead-letters", "kpi.progress"
 UNKNOWN, BEGUN = "kpi.unknown", "kpi.begun"  # headers of KPI rows after a change of what is declared
+HEAD_BYTES = 5  # zero, and the schema id
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 OWN = {  # kind -> type of its min, max, first and last
     "integer": "long",
@@ -40,8 +42,12 @@ ERRORS = {  # aggregate -> by how much it may miss: a share of the value, of a t
 }
 
 
+# What a sink writes: topic, key, value, headers. A Record is one; so is the plain tuple, which costs and pickles a fraction.
+Row: TypeAlias = tuple[str, bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+
+
 class Record(NamedTuple):
-    """What a sink writes: topic, key, value and headers (name, UTF-8 bytes)."""
+    """A row that is made alone: topic, key, value and headers (name, UTF-8 bytes)."""
 
     topic: str
     key: bytes | None
@@ -119,10 +125,10 @@ def schemas(plan: TopicPlan, window: Window) -> tuple[str, str]:
     )
 
 
-def encode(rows: Rows) -> list[Record]:
-    """One record a row, in Confluent's wire format, for the KPI topic of the row's window size.
+def encode(rows: Rows) -> list[Row]:
+    """One row a row, in Confluent's wire format, for the KPI topic of its window size. (Plain tuples: of Records there are too many.)
 
-    A value begins with the fields of its key, so those are encoded once.
+    A value begins with the fields of its key, so a key is the beginning of its value, behind another head.
     """
     plan, table = rows.plan, rows.table
     heads = [_heads(output) for output in plan.outputs]
@@ -131,11 +137,12 @@ def encode(rows: Rows) -> list[Record]:
     more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col(START), "window_end": pl.col(END)}
     absent = {f"by:{path}": pl.lit(None, pl.String) for path in plan.groups if path not in rows.group_set}
     table = table.with_columns(**more, **absent)
-    encoded = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
-    keys = map(b"".join, zip(*encoded[: len(key_fields)], strict=True))
-    rests = map(b"".join, zip(*encoded[len(key_fields) :], strict=True))
-    of_rows = zip(map(heads.__getitem__, table[WINDOW].to_list()), keys, rests, _headers(rows), strict=False)
-    return [Record(topic, key_head + key, value_head + key + rest, more) for (topic, key_head, value_head), key, rest, more in of_rows]
+    cells = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
+    windows = table[WINDOW].to_numpy()
+    values = encoder.joined([encoder.chosen([head for _, _, head in heads], windows), *chain(*cells)])
+    ends = HEAD_BYTES + np.sum([cell.length for cell in chain(*cells[: len(key_fields)])], axis=0)
+    of_rows = zip(map(heads.__getitem__, windows.tolist()), values, ends.tolist(), _headers(rows), strict=False)
+    return [(topic, head + value[HEAD_BYTES:end], value, more) for (topic, head, _), value, end, more in of_rows]
 
 
 def _headers(rows: Rows) -> Iterable[tuple[tuple[str, bytes], ...]]:

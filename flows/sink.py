@@ -12,20 +12,20 @@ neither loses nor doubles a row, and nothing depends on epochs being computed al
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from flows import metrics
-from flows.delivery import Row, deliver
+from flows.delivery import deliver
 from flows.edge import Edge, Marker
-from flows.records import Barrier, Record
+from flows.records import Barrier, Row
 from flows.stop import BEGIN_ANEW, MISMATCH, Stop, leave
 from flows.transactions import Transactions
 
-Item: TypeAlias = list[Record] | Barrier
+Item: TypeAlias = Sequence[Row] | Barrier
 
 
 class Closed(NamedTuple):
@@ -81,7 +81,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         self._run = uuid.uuid4().hex
         self._snapshot_s: float | None = None
         self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
-        self._pending, self._open = list(pending), list[Record]()
+        self._pending, self._open = list(pending), list[Row]()
         with self._stopping():
             self._transactions = Transactions(edge, admit=partial(self._check, fresh=state is None))
             self._claim()

@@ -20,7 +20,7 @@ from flows import metrics, records, slices
 from flows.fold import Fold, Passed, Rows
 from flows.limit import OTHER
 from flows.plan import TopicPlan
-from flows.records import Record
+from flows.records import Row
 from flows.rest import Rest
 from flows.slices import Events, Partial
 
@@ -115,7 +115,7 @@ def _of_group_set(keyed: tuple[str, Passed]) -> tuple[str, tuple[int, Passed]]:
     return key, (int(shard), keyed[1])
 
 
-def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, list[Record]]:
+def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, list[Row]]:
     """The same group and window always goes through the same sink part, as its shard does, or the rest of its group set."""
     key, rows = keyed
     metrics.written(rows)

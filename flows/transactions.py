@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from flows.delivery import Delivery, Failure, Row, Sight, lighten, wait
+from flows.delivery import Delivery, Failure, Sight, lighten, wait
 from flows.edge import Edge, Marker
-from flows.records import PROGRESS
+from flows.records import PROGRESS, Row
 from flows.stop import AWAY, BEGIN_ANEW, FENCED, MISMATCH, REFUSED, Stop
 
 LOG = logging.getLogger(__name__)

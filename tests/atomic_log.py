@@ -9,9 +9,8 @@ from typing import Any, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from flows.delivery import Row
 from flows.edge import Edge, Marker
-from flows.records import PROGRESS
+from flows.records import PROGRESS, Row
 
 LARGEST = 1_000_000
 

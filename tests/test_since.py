@@ -260,7 +260,7 @@ def test_rows_say_in_headers_what_began_later() -> None:
     folded = Fold(1)
     folded.take([partial(before, [(500, "a", 1)], -3_500)])
     rows = folded.take([partial(now, [(600, "a", 1), (2_500, "a", 1)], 12_000)]).rows
-    headers = {(record.topic, bytes(record.key or b"")): dict(record.headers) for one in rows for record in encode(one)}
+    headers = {(topic, bytes(key or b"")): dict(more) for one in rows for topic, key, _, more in encode(one)}
 
     assert sorted((topic, *told.values()) for (topic, _), told in headers.items()) == [
         ("kpi.t.12s", b"c,top"),

@@ -11,9 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from flows.delivery import Row
 from flows.edge import Marker
-from flows.records import Barrier, Record
+from flows.records import Barrier, Record, Row
 from flows.sink import Direct, KafkaSink, State, WriteAhead
 from flows.stop import FENCED, MISMATCH, Stop
 from tests.atomic_log import FENCED as IS_FENCED

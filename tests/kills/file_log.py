@@ -14,9 +14,8 @@ from typing import Any, cast
 
 from confluent_kafka import KafkaError, Producer
 
-from flows.delivery import Row
 from flows.edge import Edge, Marker
-from flows.records import PROGRESS
+from flows.records import PROGRESS, Row
 from tests.atomic_log import FENCED, Message
 from tests.kills.fate import Fate
 from tests.kills.tables import connect
