@@ -45,9 +45,12 @@ class Merger:
 class Assembler(ABC):
     """The windows of one kind and size of a shard, as far as they are open."""
 
-    def __init__(self, window: Window, held: pl.DataFrame | None = None) -> None:
-        """Anew, or from a `table()`."""
-        self.window, self.held = window, held
+    held: pl.DataFrame | None
+
+    def __init__(self, window: Window, tables: Sequence[pl.DataFrame] = ()) -> None:
+        """Anew, or from its `tables()`."""
+        self.window = window
+        self.held = pl.concat(tables) if tables else None
 
     @abstractmethod
     def take(self, panes: pl.DataFrame | None, span: Span, merger: Merger) -> list[pl.DataFrame]:
@@ -61,9 +64,9 @@ class Assembler(ABC):
         """What it has of the window that closes next."""
         return []
 
-    def table(self) -> pl.DataFrame | None:
-        """Everything that cannot be had again."""
-        return self.held
+    def tables(self) -> list[pl.DataFrame]:
+        """Everything that cannot be had again; those that have not changed are the same objects."""
+        return [] if self.held is None else [self.held]
 
     def _hold(self, table: pl.DataFrame) -> None:
         self.held = table if len(table) else None

@@ -4,11 +4,10 @@
                    open       open     open   open      and the state is these tables, never the events
                                         └──► 1h/1m      windows that are no plain stretches are put together of closed ones: kinds.py
 
-A level is a list of tables that are merged only when something can close or they have become many, so adding a partial costs next to
-nothing. Merged, a level holds of each stretch the groups that the shard keeps (see limit.py), and one row of the rest.
+A level is a table in parts (tiers.py) that are merged into one only when something can close, so adding a partial costs next to nothing.
+Merged, it holds of each stretch the groups that the shard keeps (see limit.py), and one row of the rest.
 """
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +21,13 @@ from flows.kinds import assembler
 from flows.plan import TopicPlan, of_plain, plain
 from flows.since import Since, newer, renumbered
 from flows.slices import Partial
+from flows.tiers import LOOSE_ROWS, TABLE_ROWS, Merge, Tiers
+from flows.vault import Vault
 from flows.watermark import NEVER, Mark, topic_watermark
 from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
-LOOSE_ROWS = 50_000  # of tables that wait to be merged, so that no stream, however many its groups, piles up more of them
-TABLE_ROWS = 50  # what a table costs over its rows, in rows
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 SLICES = 0  # the level of slices; that of larger stretches is their length
 
@@ -83,12 +82,12 @@ class Fold:
     merger: Merger
     assemblers: dict[str, Assembler]  # by label, of windows that are no plain stretches
 
-    def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, shards: int, state: Mapping[str, Any] | None = None, vault: Vault | None = None) -> None:
         """Anew, or from a `snapshot()`. The `shards` of a group set share the limit on provisional rows."""
-        self.shards = shards
+        self.shards, self.vault = shards, vault or Vault()
+        unpacked = self.vault.get
         self.updated_ms = NEVER
         self.touched: list[pl.DataFrame] = []
-        self.loose: dict[int, int] = {}  # level -> rows that came since it was merged
         self.unseen = 0  # rows of `touched` that came since it was narrowed
         self.rests: list[pl.DataFrame] = []
         self.steps: list[tuple[int, int]] = []
@@ -100,17 +99,18 @@ class Fold:
         self.closed_ms, self.closed_by_data_ms = state["closed"]
         self.scales: dict[str, int] = state["scales"]
         self.since = Since(**state["since"])
-        self.levels: dict[int, list[pl.DataFrame]] = {length: [unpacked(table)] for length, table in state["levels"].items()}
+        self.levels = {length: Tiers(map(unpacked, parts)) for length, parts in state["levels"].items()}
         self.published: pl.DataFrame | None = unpacked(state["published"]) if state.get("published") else None
         self.stored_plan: dict[str, Any] | None = state.get("plan")  # not there before the first partial
         if self.stored_plan is not None:
-            tables = {name: unpacked(table) for name, table in state["windows"].items()}
+            tables = {name: [unpacked(table) for table in tables] for name, tables in state["windows"].items()}
             self._adopt(of_plain(self.stored_plan), tuple(state["group_set"]), tables)
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything that cannot be had again, tables as Arrow IPC bytes."""
-        windows = {name: it.table() for name, it in self.assemblers.items()} if self.stored_plan else {}
-        return {
+        """Everything that cannot be had again; of tables what the vault gives for them."""
+        windows = {name: it.tables() for name, it in self.assemblers.items()} if self.stored_plan else {}
+        packed = self.vault.put
+        state = {
             "version": STATE_VERSION,
             "marks": {partition: tuple(mark) for partition, mark in self.marks.items()},
             "closed": (self.closed_ms, self.closed_by_data_ms),
@@ -118,15 +118,17 @@ class Fold:
             "since": self.since.plain(),
             "plan": self.stored_plan,
             "group_set": getattr(self, "group_set", ()),
-            "levels": {length: packed(table) for length in self.levels if (table := self._merged(length)) is not None},
-            "windows": {name: packed(table) for name, table in windows.items() if table is not None},
+            "levels": {length: [packed(part) for part in parts] for length in self.levels if (parts := self._level(length))},
+            "windows": {name: [packed(table) for table in tables] for name, tables in windows.items() if tables},
             "published": None if self.published is None else packed(self.published),
         }
+        self.vault.end()
+        return state
 
     def size(self) -> tuple[int, int]:
         """How many slices are open, and how many groups they have, each counted in each of them."""
-        table = self._merged(SLICES)
-        return (0, 0) if table is None else (table[START].n_unique(), len(table))
+        parts = self._level(SLICES)
+        return (pl.concat([part[START] for part in parts]).n_unique(), sum(map(len, parts))) if parts else (0, 0)
 
     def take(self, partials: Iterable[Partial]) -> Turn:
         """Add partials, in the order of their reader; then close what the watermark has passed."""
@@ -155,16 +157,16 @@ class Fold:
             return
         held, fed = {}, []
         if before is not None:
-            held = {name: it.table() for name, it in self.assemblers.items()}
+            held = {name: it.tables() for name, it in self.assemblers.items()}
             fed = [(length, None if feed is None else self.lengths[feed]) for length, feed in zip(self.lengths, self.feeds, strict=True)]
             self.since = self.since.after(before, partial.plan, self._reached())
 
         def conformed(table: pl.DataFrame) -> pl.DataFrame:
             return aggregates.conform(table, partial.plan, self.scales)
 
-        self._adopt(partial.plan, partial.group_set, {name: conformed(table) for name, table in held.items() if table is not None})
+        self._adopt(partial.plan, partial.group_set, {name: [conformed(table) for table in tables] for name, tables in held.items()})
         self.stored_plan = plain(self.plan)
-        self.levels = {length: [conformed(table) for table in tables] for length, tables in self.levels.items()}
+        self.levels = {length: Tiers(map(conformed, level.parts)) for length, level in self.levels.items()}
         if before is not None:
             self._leave(fed)
             self.rests = [table for rest in self.rests if (table := renumbered(conformed(rest), before, self.plan)) is not None]
@@ -174,7 +176,7 @@ class Fold:
     def _reached(self) -> int:
         """Where no slice ends later that anything was folded in; NEVER where nothing was. The watermarks tell all shards the same."""
         slice_ms = self.plan.slice_ms
-        ends = [int(table[START].to_numpy().max()) + slice_ms for table in self.levels.get(SLICES, []) if len(table)]
+        ends = [int(table[START].to_numpy().max()) + slice_ms for table in self._level(SLICES) if len(table)]
         seen = [mark.seen_ms + self.plan.lateness_ms for mark in self.marks.values() if mark.seen_ms > NEVER]
         reached = [*ends, *((time_ms // slice_ms + 1) * slice_ms for time_ms in seen)]
         return max(self.closed_ms, *reached) if reached else NEVER
@@ -188,13 +190,13 @@ class Fold:
                 if table is not None:
                     self._put(length, self._lifted(table, length))
 
-    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
+    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, Sequence[pl.DataFrame]]) -> None:
         self.plan, self.group_set = plan, group_set
         self.groups = [f"by:{path}" for path in group_set]
         self.lengths = sorted({window.pane_ms for window in plan.windows} - {0})
         self.feeds = cascade(self.lengths)
         self.merger = Merger(plan, self.groups, limit.keep_of(plan, self.shards))
-        self.assemblers = {w.label: assembler(w, held.get(w.label)) for w in plan.windows if not w.is_fixed}
+        self.assemblers = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if not w.is_fixed}
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
         if (plan.generation, plan.version) != (self.plan.generation, self.plan.version):
@@ -212,12 +214,17 @@ class Fold:
         return closed
 
     def _put(self, level: int, table: pl.DataFrame) -> None:
-        """Add to a level, to be merged later, or now that more waits than is merged (so a row is merged a few times at most)."""
-        tables = self.levels.setdefault(level, [])
-        tables.append(table)
-        self.loose[level] = self.loose.get(level, 0) + len(table) + TABLE_ROWS
-        if self.loose[level] > max(LOOSE_ROWS, len(tables[0])):
-            self._merged(level)
+        """Add to a level, to be merged later."""
+        self.levels.setdefault(level, Tiers()).add(table, self._whole(level))
+
+    def _whole(self, level: int) -> Merge:
+        """How tables of a level become one: a row for each stretch and group that is kept, and one for the rest."""
+
+        def whole(tables: list[pl.DataFrame]) -> pl.DataFrame:
+            table = self.merger.merge(tables) if len(tables) > 1 else tables[0]
+            return self.merger.cut(table if level == SLICES else aggregates.settle(table, self.plan))
+
+        return whole
 
     def _close(self, watermark_ms: int, data_ms: int) -> list[Rows]:
         """Slices and windows whose end is at or below floor(W / slice) * slice; each closed stretch feeds the next size."""
@@ -280,7 +287,8 @@ class Fold:
         if before_ms // length == self.closed_ms // length or (table := self._merged(level)) is None:
             return None
         done = pl.col(START) + length <= self.closed_ms
-        self.levels[level] = [rest] if len(rest := table.filter(~done)) else []
+        rest = table.filter(~done)
+        self.levels[level] = Tiers([rest] if len(rest) else [], is_whole=True)
         table = table.filter(done)
         return table if len(table) else None
 
@@ -290,13 +298,8 @@ class Fold:
         return self.merger.merge([table]) if source[START].n_unique() > table[START].n_unique() else table
 
     def _merged(self, level: int) -> pl.DataFrame | None:
-        """A level as one table, a row for each stretch and group that is kept, and one for the rest."""
-        tables = self.levels.get(level, [])
-        if self.loose.pop(level, 0) and tables:
-            table = self.merger.merge(tables) if len(tables) > 1 else tables[0]
-            table = self.merger.cut(table if level == SLICES else aggregates.settle(table, self.plan))
-            self.levels[level] = tables = [table]
-        return tables[0] if tables else None
+        """A level as one table."""
+        return self.levels[level].one(self._whole(level)) if level in self.levels else None
 
     def _final(self, table: pl.DataFrame) -> list[Rows]:
         """The rows of closed windows whose groups have rows of their own."""
@@ -331,8 +334,8 @@ class Fold:
         """What is known of the open windows that may be told and have changed: START, END, groups, accumulators."""
         parts = self._open(window)
         if window.kind == "tumbling":
-            if not window.is_fixed and (held := self.assemblers[window.label].table()) is not None:
-                parts.append(held)
+            if not window.is_fixed:
+                parts += self.assemblers[window.label].tables()
             asked, *found = (self._placed(window, table) for table in (changed, *parts))
         elif window.kind == "session" or self.closed_ms == NEVER or not (next_ := self.assemblers[window.label].upcoming(self.closed_ms)):
             return changed.clear()
@@ -366,7 +369,7 @@ class Fold:
             return changed
         starts = changed[START].to_numpy()
         is_open = np.any([self._last_end(window, starts) > self.closed_ms for window in self.plan.windows], axis=0)
-        held = [table for it in self.assemblers.values() if (table := it.table()) is not None]
+        held = [table for it in self.assemblers.values() for table in it.tables()]
         known = [table.select(self.groups) for table in (*(table for level in self.levels for table in self._level(level)), *held)]
         kept = pl.concat(known).unique() if known else changed.select(self.groups).clear()
         return changed.filter(pl.Series(is_open)).join(kept, on=self.groups, how="semi", nulls_equal=True)
@@ -399,7 +402,8 @@ class Fold:
         return [*found, *self._level(SLICES)]
 
     def _level(self, level: int) -> list[pl.DataFrame]:
-        return [table] if (table := self._merged(level)) is not None else []
+        """A level in parts."""
+        return self.levels[level].few(self._whole(level)) if level in self.levels else []
 
     def _rows(self, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
@@ -431,15 +435,3 @@ def joined(found: Sequence[Sequence[Placed]]) -> pl.DataFrame | None:
 def filled(table: pl.DataFrame) -> pl.DataFrame | None:
     """A table, or None for an empty one."""
     return table if len(table) else None
-
-
-def packed(table: pl.DataFrame) -> bytes:
-    """A table as Arrow IPC bytes, for a snapshot."""
-    out = io.BytesIO()
-    table.write_ipc(out, compression="lz4")  # panes of one group set are much alike
-    return out.getvalue()
-
-
-def unpacked(table: bytes) -> pl.DataFrame:
-    """The table of `packed`."""
-    return pl.read_ipc(io.BytesIO(table))

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from flows.assembly import Assembler, Merger, Span
+from flows.tiers import Tiers
 from flows.windows import END, END_OF_TIME_MS, START, Window, start_of
 
 FACTOR = 4  # panes a block, blocks a larger one
@@ -24,21 +25,22 @@ AT_ONCE = 64  # windows that are put together at once: about 140,000 rows of 125
 class Hopping(Assembler):
     """`blocks`: for each level its length, and start -> table of each block that is whole; the first are the panes."""
 
-    def __init__(self, window: Window, held: pl.DataFrame | None = None) -> None:
-        """Anew, or from a `table()`."""
+    def __init__(self, window: Window, tables: Sequence[pl.DataFrame] = ()) -> None:
+        """Anew, or from its `tables()`."""
         super().__init__(window)
+        self.panes, self.first_ms = Tiers(), 0  # all that came, and from when on windows need them
         lengths = [window.pane_ms]
         while lengths[-1] * FACTOR <= window.size_ms:
             lengths.append(lengths[-1] * FACTOR)
         self.blocks: dict[int, dict[int, pl.DataFrame]] = {length: {} for length in lengths}
         self.built_ms = dict.fromkeys(lengths, 0) | {window.pane_ms: END_OF_TIME_MS}  # up to which a level is built
-        if held is not None:
-            self._put(window.pane_ms, held)
+        for table in tables:
+            self._take(table)
 
     def take(self, panes: pl.DataFrame | None, span: Span, merger: Merger) -> list[pl.DataFrame]:
         """See Assembler. Windows without a pane are none."""
         if panes is not None:
-            self._put(self.window.pane_ms, panes)
+            self._take(panes)
         self._build(span[1], merger)
         starts = list(self._closing(span))
         told = [self._whole(starts[n : n + AT_ONCE], merger) for n in range(0, len(starts), AT_ONCE)]
@@ -56,10 +58,16 @@ class Hopping(Assembler):
         found = self._parts(start_ms)
         return [merger.merge([pl.concat(found).with_columns(pl.lit(start_ms, pl.Int64).alias(START))])] if found else []
 
-    def table(self) -> pl.DataFrame | None:
-        """The panes: all else follows from them."""
-        panes = self.blocks[self.window.pane_ms]
-        return pl.concat(panes.values()) if panes else None
+    def tables(self) -> list[pl.DataFrame]:
+        """The panes: all else follows from them. Among them may be some that no window needs any more."""
+        return self.panes.few(self._needed)
+
+    def _needed(self, tables: list[pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(tables).filter(pl.col(START) >= self.first_ms)
+
+    def _take(self, panes: pl.DataFrame) -> None:
+        self.panes.add(panes, self._needed)
+        self._put(self.window.pane_ms, panes)
 
     def _put(self, length: int, table: pl.DataFrame) -> None:
         parts = table.partition_by(START, as_dict=True)
@@ -107,3 +115,5 @@ class Hopping(Assembler):
         for blocks in self.blocks.values():
             while blocks and (first := next(iter(blocks))) < start_ms:
                 del blocks[first]
+        self.first_ms = start_ms
+        self.panes.keep(lambda table: table[START].to_numpy().max(initial=0) >= start_ms)

@@ -6,6 +6,8 @@ session    slices with their first and last event time, merged where they are cl
 hopping    hopping.py
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -17,16 +19,16 @@ from flows.hopping import Hopping
 from flows.windows import END, START, Times, Window, bounds, next_step, steps
 
 
-def assembler(window: Window, held: pl.DataFrame | None = None) -> Assembler:
-    """The one of a window's kind, anew or from a `table()`."""
+def assembler(window: Window, tables: Sequence[pl.DataFrame] = ()) -> Assembler:
+    """The one of a window's kind, anew or from its `tables()`."""
     match window.kind:
         case "hopping":
-            return Hopping(window, held)
+            return Hopping(window, tables)
         case "cumulate":
-            return Cumulate(window, held)
+            return Cumulate(window, tables)
         case "session":
-            return Session(window, held)
-    return Calendar(window, held)
+            return Session(window, tables)
+    return Calendar(window, tables)
 
 
 class Calendar(Assembler):

@@ -17,7 +17,7 @@ from typing import NoReturn, TextIO
 
 from bytewax.dataflow import Dataflow
 
-from flows import recovery, topics
+from flows import recovery, topics, vault
 from flows.connection import Connection, connection
 from flows.declaration import Declaration, read_declaration
 from flows.edge import Edge
@@ -31,7 +31,7 @@ from flows.sink import KafkaSink
 from flows.source import KafkaSource
 from flows.spelling import canonical
 from flows.stop import AWAY, UNBEGUN, Stop, leave
-from flows.topology import kpi_flow
+from flows.topology import FOLD, kpi_flow
 
 LOG = logging.getLogger("kpi")
 SINK_PARTS = 2
@@ -99,7 +99,7 @@ def _flow(environ: Mapping[str, str], directory: Path | None) -> Dataflow:
     )
     edge = partial(Edge, outage=outage)
     sink = KafkaSink(where.librdkafka(), want.flow_id, durable=directory is not None, parts=SINK_PARTS, edge=edge)
-    return kpi_flow(source, sink, SINK_PARTS)
+    return kpi_flow(source, sink, SINK_PARTS, directory=directory)
 
 
 def _given(environ: Mapping[str, str], arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -128,6 +128,7 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
     recovery.check_others(directory, max(len(given.addresses.split(";")), given.process_id + 1))
     recovery.check(directory)
     recovery.forget_unfinished(directory)
+    vault.tidy(directory, recovery.states(directory, FOLD))
     return directory
 
 

@@ -7,22 +7,23 @@
 Every shard tells how far it is, also without a rest: only so the others' is known to be complete.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from flows import aggregates
 from flows.assembly import Assembler, Merger, Span
-from flows.fold import Passed, Rows, filled, joined, packed, unpacked
+from flows.fold import Passed, Rows, filled, joined
 from flows.kinds import assembler
 from flows.limit import OTHER
 from flows.plan import TopicPlan, of_plain, plain
 from flows.since import Since, newer, renumbered
+from flows.vault import packed, unpacked
 from flows.watermark import NEVER
 from flows.windows import END, START, WINDOW
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class Rest:
@@ -43,9 +44,8 @@ class Rest:
         self.stored_plan: dict[str, Any] | None = state.get("plan")
         self.sessions: dict[str, Assembler] = {}
         if self.stored_plan is not None:
-            self._adopt(
-                of_plain(self.stored_plan), tuple(state["group_set"]), {n: unpacked(table) for n, table in state["sessions"].items()}
-            )
+            held = {name: [unpacked(table) for table in tables] for name, tables in state["sessions"].items()}
+            self._adopt(of_plain(self.stored_plan), tuple(state["group_set"]), held)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that cannot be had again, tables as Arrow IPC bytes."""
@@ -53,7 +53,7 @@ class Rest:
             "version": STATE_VERSION,
             "closed": dict(self.closed_ms),
             "open": None if self.open is None else packed(self.open),
-            "sessions": {name: packed(table) for name, table in self._sessions().items()},
+            "sessions": {name: [packed(table) for table in tables] for name, tables in self._sessions().items()},
             "scales": self.scales,
             "since": self.since.plain(),
             "plan": self.stored_plan,
@@ -84,10 +84,10 @@ class Rest:
                 waits = self.open is not None or self._sessions()
                 self.since = self.since.after(before, passed.plan, max(self.closed_ms.values()) if waits else NEVER)
 
-            def conformed(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-                return {name: aggregates.conform(table, passed.plan, self.scales) for name, table in tables.items()}
-
-            self._adopt(passed.plan, passed.group_set, conformed(self._sessions()))
+            held = {
+                name: [aggregates.conform(table, passed.plan, self.scales) for table in tables] for name, tables in self._sessions().items()
+            }
+            self._adopt(passed.plan, passed.group_set, held)
             self.stored_plan = plain(self.plan)
             if self.open is not None and before is not None:
                 self.open = renumbered(aggregates.conform(self.open, self.plan, self.scales), before, self.plan)
@@ -95,13 +95,13 @@ class Rest:
         if passed.plan.generation == self.plan.generation:
             self.since = self.since.latest(passed.since)
 
-    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, pl.DataFrame]) -> None:
+    def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, Sequence[pl.DataFrame]]) -> None:
         self.plan, self.group_set = plan, group_set
         self.merger = Merger(plan, (), 1)
-        self.sessions = {w.label: assembler(w, held.get(w.label)) for w in plan.windows if w.kind == "session"}
+        self.sessions = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if w.kind == "session"}
 
-    def _sessions(self) -> dict[str, pl.DataFrame]:
-        return {name: table for name, it in self.sessions.items() if (table := it.table()) is not None}
+    def _sessions(self) -> dict[str, list[pl.DataFrame]]:
+        return {name: tables for name, it in self.sessions.items() if (tables := it.tables())}
 
     def _final(self, span: Span, by_data_ms: int) -> list[Rows]:
         """The rows of the windows that ended in the span. Closed by data if event times alone closed it in the last shard to do so."""

@@ -8,6 +8,7 @@ source ──► slice ──► fold ──────────► encode �
 import logging
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -23,8 +24,11 @@ from flows.plan import TopicPlan
 from flows.records import Row
 from flows.rest import Rest
 from flows.slices import Events, Partial
+from flows.stop import Stop, leave
+from flows.vault import Vault
 
 LOG = logging.getLogger(__name__)
+FOLD = "kpi.fold"  # the step of the recovery store that holds the folds
 SHARDS = 4  # of a group set: how many workers can share it; changing it needs a reset
 
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
@@ -33,8 +37,8 @@ ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
     """Bytewax's view of a Fold. Nothing here knows the time: it comes with the partials. `told`: topics that were over their limit."""
 
-    def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None) -> None:
-        self.fold, self.told = Fold(shards, state), told
+    def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None, directory: Path | None = None) -> None:
+        self.fold, self.told = Fold(shards, state, Vault(directory)), told
         self.shown = (0, 0)
 
     def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows | Passed], bool]:
@@ -56,7 +60,10 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         """See Fold.snapshot."""
-        state = self.fold.snapshot()
+        try:
+            state = self.fold.snapshot()
+        except Stop as stop:
+            leave(stop)
         if hasattr(self.fold, "plan"):
             before, self.shown = self.shown, self.fold.size()
             for gauge, was, now in zip((metrics.open_slices, metrics.open_groups), before, self.shown, strict=True):
@@ -94,14 +101,17 @@ class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):
         return self.rest.snapshot()
 
 
-def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shards: int = SHARDS) -> Dataflow:
-    """Events to KPI records. Names of flow and steps are part of the recovery state: never rename them."""
+def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shards: int = SHARDS, directory: Path | None = None) -> Dataflow:
+    """Events to KPI records. Names of flow and steps are part of the recovery state: never rename them.
+
+    `directory`: the recovery directory, where large tables of the state get files of their own.
+    """
     flow = Dataflow("kpi")
     items = op.input("source", flow, source)
     split: op.BranchOut[Events, ToSink] = op.branch("split", items, lambda item: isinstance(item, Events))
     partials = op.flat_map("slice", split.trues, lambda events: slices.partials(events, shards))
     told = set[str]()
-    folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, told, state))
+    folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, told, state, directory))
     closed: op.BranchOut[Any, Any] = op.branch("closed", folded, lambda keyed: isinstance(keyed[1], Passed))
     rests = op.stateful_batch("rest", op.map("whole", closed.trues, _of_group_set), lambda state: RestLogic(shards, state))
     encoded = op.map("encode", op.merge("rows", closed.falses, rests), lambda keyed: _for_sink(keyed, sink_parts))

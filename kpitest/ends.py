@@ -120,7 +120,7 @@ class Kept(DynamicSink[Any]):
 
         class Part(StatelessSinkPartition[Any]):
             def write_batch(self, items: list[Any]) -> None:
-                records.extend(record for _, item in items if not isinstance(item, Barrier) for record in item)
+                records.extend(Record(*row) for _, item in items if not isinstance(item, Barrier) for row in item)
 
         return Part()
 

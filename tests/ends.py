@@ -5,17 +5,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import run_main
 
+from flows import recovery, vault
 from flows.fields import Schema
 from flows.intake import Position
 from flows.plan import TopicPlan
 from flows.records import DEAD, LATE, Record, schemas
 from flows.slices import Events
-from flows.topology import kpi_flow
+from flows.topology import FOLD, kpi_flow
 from flows.windows import Window
 from kpitest.ends import Kept, MemoryTopic, Poll, decoded, ready
 
@@ -50,11 +53,13 @@ def run(  # noqa: PLR0913 - a whole run
     if not restarts:
         run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
         return _result(plan, source, sink)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, mock.patch.object(vault, "LARGE_BYTES", 0):  # every table has its file
         init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
         for source.until in (*sorted(restarts), len(polls)):
+            vault.tidy(Path(directory), recovery.states(Path(directory), FOLD))
             config = RecoveryConfig(directory)  # type: ignore[no-untyped-call]
-            run_main(kpi_flow(source, sink, 2, shards), epoch_interval=timedelta(0), recovery_config=config)  # type: ignore[no-untyped-call]
+            flow = kpi_flow(source, sink, 2, shards, Path(directory))
+            run_main(flow, epoch_interval=timedelta(0), recovery_config=config)  # type: ignore[no-untyped-call]
     return _result(plan, source, sink)
 
 

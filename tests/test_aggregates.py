@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import aggregates, declaration
-from flows.fold import packed, unpacked
 from flows.plan import Kpi, TopicPlan
 from flows.tallies import MOST, labels
+from flows.vault import packed, unpacked
 from flows.windows import END, START
 from tests.core import MILLIS, frame, money, planned, schema
 from tests.differences import agree

@@ -31,7 +31,8 @@ LAYERS = (
     {"expressions", "versions"},  # what may be computed from one event
     {"plan", "explain"},
     {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "tallies", "sketches", "runs", "watermark"},
-    {"assembly", "kinds", "hopping", "since"},  # windows of other kinds, and what a change brings
+    {"assembly", "kinds", "hopping", "since", "tiers"},  # windows of other kinds, and what a change brings
+    {"vault"},  # what is written of a state
     {"fold", "rest"},
     {"records", "encoder"},
     {"strangers"},  # partitions that hold no Avro
@@ -63,6 +64,8 @@ FLOWS_MAY_IMPORT = {
         "assembly",
         "kinds",
         "hopping",
+        "tiers",
+        "vault",
         "since",
         "aggregates",
         "tallies",

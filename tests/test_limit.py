@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import fold
+from flows import fold, tiers
 from flows.fold import Fold
 from flows.limit import CRC, OTHER, cut, short
 from flows.plan import TopicPlan
@@ -231,13 +231,14 @@ def test_a_frame_of_many_groups_makes_small_partials() -> None:
 
 @pytest.mark.parametrize("update_ms", [None, 1_000])
 def test_tables_that_wait_are_merged_when_they_are_many(update_ms: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fold, "LOOSE_ROWS", 500)
+    for module in (fold, tiers):
+        monkeypatch.setattr(module, "LOOSE_ROWS", 500)
     made = replace(ONE, update_ms=update_ms, max_groups=20)
     folded = Fold(1)
     for number in range(300):
         folded.take([partial(made, [(1_000, f"{number} {group}", 1) for group in range(10)], NEVER, 0)])
 
-    assert sum(len(one) for level in folded.levels.values() for one in level) <= 521 + 10
+    assert sum(len(one) for level in folded.levels.values() for one in level.parts) <= 521 + 10
     assert sum(map(len, folded.touched)) <= 521 + 10
 
 
@@ -272,8 +273,9 @@ for number in range(FRAMES):
         rows, over = rows + sum(len(told.table) for told in turn.rows), over + turn.over
     if number == 1:
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    held = [tables for f in folds.values() for tables in (*f.levels.values(), f.touched, [] if f.published is None else [f.published])]
-    most = max(most, sum(len(table) for tables in held for table in tables))
+    levels = [table for f in folds.values() for level in f.levels.values() for table in level.parts]
+    told = [table for f in folds.values() for table in (*f.touched, *([] if f.published is None else [f.published]))]
+    most = max(most, sum(map(len, [*levels, *told])))
 print(rows, most, over, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
 """
 

@@ -18,6 +18,7 @@ from flows import metrics
 from flows.fold import Fold, Passed, Rows
 from flows.limit import OTHER
 from flows.plan import Output
+from flows.records import Record
 from flows.rest import Rest
 from flows.slices import Events, partials
 from flows.topology import kpi_flow
@@ -278,7 +279,7 @@ class Parts(Kept):
 
         class Part(type(part)):  # type: ignore[misc]
             def write_batch(self, batch: list[Any]) -> None:
-                items.extend((name, record) for name, records in batch for record in records)
+                items.extend((name, Record(*row)) for name, rows in batch for row in rows)
 
         return Part()
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
-from flows import recovery, sink, source
+from flows import recovery, sink, source, vault
 from flows.edge import Marker
 from flows.intake import Position, Reading
 from flows.reader import Duty, Emission
@@ -24,7 +24,7 @@ from flows.records import Barrier, Record
 from flows.sink import Item, KafkaSink, State, WriteAhead
 from flows.slices import Events
 from flows.source import READERS, KafkaSource
-from flows.topology import kpi_flow
+from flows.topology import FOLD, kpi_flow
 from flows.watermark import Mark
 from tests.kills.events import PARTITIONS, SPEC, TOPIC, Written, planned, schema_of
 from tests.kills.fate import PARTS, Fate, Life
@@ -153,7 +153,10 @@ def closed_by_the_clock(events: Events) -> Events:
 
 def live(life: Life) -> None:
     """Run until all is read, or die."""
-    recovery.forget_unfinished(Path(life.recovery))  # as flows.kpi does
+    directory = Path(life.recovery)
+    recovery.forget_unfinished(directory)  # as flows.kpi does
+    vault.tidy(directory, recovery.states(directory, FOLD))
+    vault.LARGE_BYTES = 0  # every table has its file
     fate = Fate(life, Random())
     base = SINKS.get(life.seeded, WriteAhead)
 
@@ -170,7 +173,7 @@ def live(life: Life) -> None:
     topic = FileTopic(life)
     ends = KafkaSource(cast("Any", topic), PARTS, durable=True, declared="kills")
     settings = {"log": life.log, "fate": fate, "fences": life.seeded != "no fencing"}
-    flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, shards=2)
+    flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, 2, directory)
 
     def stop() -> None:
         topic.all_read.wait()
