@@ -1,7 +1,7 @@
 """The peers that are written in Java. In: their sources and locks. Out: the commands that run them.
 
-Jars are downloaded once, and checked, as the broker's are. The Java runtime is a wheel that has no compiler, so Eclipse's compiles, which is
-a jar as well; classes are kept under the digest of what they are made of.
+Jars are downloaded once, and checked, as the broker's are. The Java runtime is a wheel without a compiler, so Eclipse's compiles, which is a
+jar as well; classes are kept under the digest of what they are made of.
 """
 
 import argparse
@@ -65,8 +65,8 @@ class Program:
         return hashlib.sha256(b"\0".join(file.read_bytes() for file in made_of)).hexdigest()
 
 
-KAFKA_STREAMS = Program("kafka_streams", "peers.KafkaStreamsPeer", 85)
-FLINK_SQL = Program("flink_sql", "peers.FlinkSqlPeer", 130, JVM + OPEN)
+KAFKA_STREAMS = Program("kafka_streams", "peers.KafkaStreamsPeer", 98)
+FLINK_SQL = Program("flink_sql", "peers.FlinkSqlPeer", 157, JVM + OPEN)
 
 
 def kafka_streams() -> list[str]:

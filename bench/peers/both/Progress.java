@@ -2,7 +2,7 @@ package peers;
 
 import java.util.concurrent.atomic.LongAdder;
 
-/** Counts the messages that are handled, over all threads, and says `read N` ten times a second until all of them are. */
+/** Counts the messages that are handled, over all threads, and says `read N` ten times a second until all are. */
 final class Progress {
     private static final LongAdder READ = new LongAdder();
 
@@ -12,7 +12,8 @@ final class Progress {
         READ.increment();
     }
 
-    static void tell(long total) {
+    /** Returns at once; `then` runs when all are read. */
+    static void tell(long total, Runnable then) {
         Thread.ofPlatform().daemon().name("progress").start(() -> {
             for (long told = 0; told < total; ) {
                 long read = READ.sum();
@@ -27,6 +28,7 @@ final class Progress {
                     return;
                 }
             }
+            then.run();
         });
     }
 }

@@ -10,7 +10,14 @@ import org.apache.flink.table.api.StatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
 
 /**
- * Flink SQL 2.2.1 with its Kafka connector 5.0.0-2.2: count, sum, minimum and maximum per country and tumbling window.
+ * Flink SQL 2.2.1 with its Kafka connector 5.0.0-2.2, the newest Flink that has one: count, sum, minimum and maximum per country and
+ * tumbling window, in SQL alone.
+ *
+ * <p>Written as its makers advise, and measured: windowing table functions, aggregated in two phases, so that the first phase is chained
+ * to the source and only a partial result a country crosses to the second; larger windows rolled up from smaller ones, so that an event
+ * is aggregated once for all sizes; one set of statements, so that the source is read once; a format that decodes by hand the three
+ * fields that count; objects reused, state on the heap, two slots in one JVM, results to Kafka in lz4 and large batches. A checkpoint
+ * every 30 s makes it at-least-once, as the other one is. Mini-batches are for other operators: window aggregations buffer by themselves.
  */
 public final class FlinkSqlPeer {
     public static void main(String[] arguments) throws Exception {
@@ -25,10 +32,7 @@ public final class FlinkSqlPeer {
             tables.executeSql(window(peer, sizeMs));
             statements.addInsertSql(insert(sizeMs));
         }
-        if (arguments.length > 0) {
-            System.err.println(statements.explain());
-        }
-        Progress.tell(peer.total());
+        Progress.tell(peer.total(), () -> {});
         statements.execute().await();
     }
 
@@ -36,6 +40,7 @@ public final class FlinkSqlPeer {
         return Configuration.fromMap(Map.ofEntries(
                 Map.entry("pipeline.object-reuse", "true"),
                 Map.entry("table.optimizer.agg-phase-strategy", "TWO_PHASE"),
+                Map.entry("restart-strategy.type", "none"), // a failure must be seen
                 Map.entry("execution.checkpointing.interval", "30 s"),
                 Map.entry("execution.checkpointing.dir", Path.of(peer.home(), "checkpoints").toUri().toString()),
                 Map.entry("state.backend.type", "hashmap"),

@@ -8,6 +8,7 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Deserializer;
@@ -34,7 +35,8 @@ import org.apache.kafka.streams.state.Stores;
  * repartition topic for all window sizes, there as the country's bytes and eight bytes of amount, in lz4 and large batches; the window
  * stores are in memory behind a record cache that holds all open windows, so that a result leaves once a commit (30 s, the default)
  * and not once an event; two threads; the large polls of a program that catches up. It is at-least-once with the changelog topics
- * that this takes, both the default. What is still in the cache when it is asked to end is written then.
+ * that this takes, both the default. Once all is read it closes, which writes what the cache holds: the last results must not count as
+ * slow because they would wait for a commit.
  */
 public final class KafkaStreamsPeer {
     /**
@@ -58,7 +60,7 @@ public final class KafkaStreamsPeer {
 
     private record Click(long timeMs, Bytes country, double amount) {}
 
-    public static void main(String[] arguments) {
+    public static void main(String[] arguments) throws InterruptedException {
         Peer peer = Peer.told();
         KafkaStreams streams = new KafkaStreams(topology(peer), settings(peer));
         streams.setStateListener((now, before) -> {
@@ -67,8 +69,9 @@ public final class KafkaStreamsPeer {
             }
         });
         Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
-        Progress.tell(peer.total());
+        Progress.tell(peer.total(), streams::close);
         streams.start();
+        new CountDownLatch(1).await(); // it is ended from outside
     }
 
     private static Topology topology(Peer peer) {
