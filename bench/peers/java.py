@@ -1,7 +1,7 @@
 """The peers that are written in Java. In: their sources and locks. Out: the commands that run them.
 
-Jars are downloaded once, and checked, as the broker's are. The Java runtime is a wheel without a compiler, so Eclipse's compiles, which is a
-jar as well; classes are kept under the digest of what they are made of.
+Jars are downloaded once, and checked, as the broker's are. The Java runtime is a wheel without a compiler, so Eclipse's compiles, which is
+a jar too; classes are kept under the digest of what they are made of.
 """
 
 import argparse
