@@ -99,7 +99,7 @@ lock: $(stamp) ## make every lock anew: what the project, its images and their j
 	@$(compile) pyproject.toml --extra dev --output-file requirements.lock
 	@$(compile) pyproject.toml --constraint requirements.lock --output-file infra/images/app/requirements.lock
 	@$(compile) infra/images/java/requirements.in --output-file infra/images/java/requirements.lock
-	@for home in infra/embedded infra/images/kafka infra/images/zookeeper; do (cd $$home && $(CURDIR)/$(bin)/jgo --resolver python lock) || exit; done
+	@for home in infra/embedded infra/images/kafka infra/images/zookeeper bench/peers/kafka_streams bench/peers/flink_sql; do (cd $$home && $(CURDIR)/$(bin)/jgo --resolver python lock) || exit; done
 
 clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
 	@rm -rf .venv .demo .chaos .load .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
