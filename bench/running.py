@@ -1,0 +1,306 @@
+"""One run of the flow, exactly once, over topics that are full. In: topics, windows, workers. Out: what it cost, its results checked.
+
+The flow runs as in production, under flows.supervise. What it costs is read outside of it: CPU and memory in /proc, counts on its own
+metrics page, and the moment of its last row at the ends of its KPI topics.
+"""
+
+import io
+import json
+import os
+import re
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import Consumer
+from kafka import KafkaConsumer, TopicPartition
+
+from flows.registry import Registry
+from flows.windows import parse_window
+from infra.embedded.child import Child, free_port
+
+PATIENCE_S = 900.0
+STILL_S = 3.0
+LOOK_S = 0.05
+LOOKS = 20  # looking takes at most this part of the time: a page of 50 topics takes the flow 10 ms to write
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+GROUPS = 1_000_000  # the limit of groups: never reached here
+
+DECLARED = """
+[topics."{topic}"]
+by = [["country"]]
+
+[topics."{topic}".kpis]
+clicks = {{ count = "*" }}
+revenue = {{ sum = "amount" }}
+basket = {{ mean = "amount" }}
+smallest = {{ min = "amount" }}
+largest = {{ max = "amount" }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Full topics, `events` in all, each of so many partitions; and how the flow runs over them."""
+
+    topics: tuple[str, ...]
+    events: int
+    partitions: int
+    windows: tuple[str, ...]
+    workers: int = 1
+    processes: int = 1
+
+    @property
+    def total(self) -> int:
+        """All messages: in each partition, one more closes the windows."""
+        return self.events + len(self.topics) * self.partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is seen of a flow from outside at a moment."""
+
+    at_s: float
+    cpu_s: float
+    rss_mb: float
+    page: str
+
+    def value(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        return sum(float(found) for found in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.page, re.MULTILINE))
+
+    @property
+    def counted(self) -> int:
+        """Messages read and passed on."""
+        return int(self.value("kpi_messages_total"))
+
+
+@dataclass
+class Flow:
+    """The flow's processes, under their supervisor, for as long as a `with` block lasts."""
+
+    given: Given
+    environ: Mapping[str, str]
+    home: Path
+    name: str
+    looks: list[Look] = field(default_factory=list)
+
+    def __enter__(self) -> "Flow":
+        self.home.mkdir(parents=True, exist_ok=True)
+        chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
+        windows = ", ".join(f'"{window}"' for window in self.given.windows)
+        topics = f"[defaults]\nwindows = [{windows}]\ngroups = {GROUPS}\n\n[defaults.topics]\ninclude = [{chosen}]\n"
+        (self.home / "kpi.toml").write_text(topics + "".join(DECLARED.format(topic=topic) for topic in self.given.topics))
+        self.port = free_port()
+        environ = {
+            **self.environ,
+            "KPI_FLOW_ID": self.name,
+            "KPI_CONFIG": str(self.home / "kpi.toml"),
+            "KPI_METRICS_PORT": str(self.port),
+            "KPI_WORKERS": str(self.given.workers),
+            "KPI_PROCESSES": str(self.given.processes),
+            "BYTEWAX_RECOVERY_DIRECTORY": str(self.home / self.name),
+        }
+        environ.pop("KPI_WINDOWS", None)
+        self.child = Child("flow", [sys.executable, "-m", "flows.supervise"], self.home / f"{self.name}.log", environ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.stop(40)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes; the supervisor's children end with it."""
+        self.child.kill()
+
+    def look(self) -> Look | None:
+        """One more look; None while it has no page yet."""
+        began_s = time.perf_counter()
+        if self.child.exit_code is not None:
+            raise RuntimeError(f"the flow has ended; see {self.child.log}")
+        with suppress(OSError):
+            cpu_s, rss_mb = _cost(_children(self.child.pid))
+            look = Look(time.perf_counter(), cpu_s, rss_mb, "".join(map(_page, range(self.port, self.port + self.given.processes))))
+            self.looks.append(look)
+        time.sleep(max(LOOK_S, LOOKS * (time.perf_counter() - began_s)))
+        return self.looks[-1] if self.looks else None
+
+    def wait(self, until: Callable[[Look], bool]) -> Look:
+        """The first look of which that is true."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            look = self.look()
+            if look is not None and until(look):
+                return look
+        raise RuntimeError(f"the flow did not get that far; see {self.child.log}")
+
+    def peak_mb(self) -> float:
+        """The most memory that its processes have had, together."""
+        return sum(int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) for pid in _children(self.child.pid)) / 1024
+
+
+def _page(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        text: str = page.read().decode()
+        return text
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _cost(pids: Sequence[int]) -> tuple[float, float]:
+    """CPU seconds of processes so far, and their memory in MB."""
+    cpu = memory = 0.0
+    for pid in pids:
+        after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from the third field of proc(5) on
+        cpu += (int(after[11]) + int(after[12])) / TICKS_A_SECOND
+        memory += int(after[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return cpu, memory
+
+
+class Published:
+    """The KPI topics of a flow. In: the time before it runs. Out: when its last row came, and whether all its rows are right."""
+
+    def __init__(self, given: Given, environ: Mapping[str, str]) -> None:
+        self.given, self.environ = given, environ
+        self._client = KafkaConsumer(bootstrap_servers=environ["KAFKA_BOOTSTRAP_SERVERS"], enable_auto_commit=False)
+        self.before = self.ends()
+
+    def __enter__(self) -> "Published":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close(autocommit=False)
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """Where every partition of every KPI topic ends."""
+        there = self._client.topics()
+        labels = [parse_window(window).label for window in self.given.windows]
+        names = [name for topic in self.given.topics for label in labels if (name := f"kpi.{topic}.{label}") in there]
+        ends: dict[TopicPartition, int] = self._client.end_offsets(
+            [TopicPartition(name, partition) for name in names for partition in self._client.partitions_for_topic(name) or ()]
+        )
+        return ends
+
+    def settled(self, look: Callable[[], Look | None]) -> Look:
+        """What was seen when the last row came: nothing has come for three seconds since."""
+        ends, last = self.before, None
+        while last is None or time.perf_counter() - last.at_s < STILL_S:
+            now, seen = self.ends(), look()
+            if now != ends:
+                ends, last = now, seen
+        return last
+
+    def check(self) -> int:
+        """Every event is in exactly one final row of every size: the number of final rows. Raises RuntimeError."""
+        ends, rows = self.ends(), 0
+        counted: dict[str, int] = {}
+        for name in {tp.topic for tp in ends}:
+            counts = self._counts(name, {tp.partition: end for tp, end in ends.items() if tp.topic == name})
+            rows += len(counts)
+            counted[name] = sum(counts)
+        want = self.given.events // len(self.given.topics)
+        wrong = {name: count for name, count in counted.items() if count != want}
+        if wrong or len(counted) != len(self.given.topics) * len(self.given.windows):
+            raise RuntimeError(f"final rows count {wrong} events, want {want} in each of {len(counted)} topics")
+        return rows
+
+    def _counts(self, name: str, ends: Mapping[int, int]) -> list[int]:
+        """The events that each final row of a KPI topic counts."""
+        latest = Registry(self.environ["SCHEMA_REGISTRY_URL"]).latest(f"{name}-value")
+        writer: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
+        wanted = {"type": "record", "name": writer["name"], "fields": [it for it in writer["fields"] if it["name"] in {"events", "final"}]}
+        reader: Any = fastavro.parse_schema(wanted)
+        counts: list[int] = []
+        for value in self._values(name, ends):
+            row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, reader)
+            if row["final"]:
+                counts.append(row["events"])
+        return counts
+
+    def _values(self, name: str, ends: Mapping[int, int]) -> list[bytes]:
+        from confluent_kafka import TopicPartition as At  # noqa: PLC0415 - of the same name as the other client's
+
+        settings = {"group.id": "bench", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+        consumer = Consumer({"bootstrap.servers": self.environ["KAFKA_BOOTSTRAP_SERVERS"], **settings})
+        begins = {partition: self.before.get(TopicPartition(name, partition), 0) for partition in ends}
+        left = {partition for partition, end in ends.items() if begins[partition] < end}
+        consumer.assign([At(name, partition, begins[partition]) for partition in left])
+        values: list[bytes] = []
+        while left:
+            for message in consumer.consume(10_000, 0.5):
+                if message.error():
+                    left.discard(message.partition())
+                elif (value := message.value()) is not None:
+                    values.append(value)
+        consumer.close()
+        return values
+
+
+def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
+    """What one run cost: events a second from the first counted event to the last final row, CPU seconds a million events, peak MB."""
+    with Published(given, environ) as published, Flow(given, environ, home, name) as flow:
+        begun = flow.wait(lambda _: True)
+        flow.wait(lambda look: look.counted >= given.total)
+        last, peak_mb = published.settled(flow.look), flow.peak_mb()
+        page = flow.looks[-1]
+        first = max((look for look in flow.looks if look.counted == 0), key=lambda look: look.at_s, default=begun)
+    rows = published.check()
+    taken = {
+        "events": given.events,
+        "rate": (given.total - first.counted) / (last.at_s - first.at_s),
+        "cpu_s": (last.cpu_s - begun.cpu_s) / given.total * 1e6,
+        "peak_mb": peak_mb,
+        "rows": rows,
+        "open_groups": max(look.value("kpi_open_groups") for look in flow.looks),
+    }
+    return taken | _snapshots(page)
+
+
+def _snapshots(page: Look) -> dict[str, float]:
+    """Of an epoch: how long it lasted, and what the snapshots of all folds took of it."""
+    epochs = page.value("kpi_epoch_seconds_count")
+    parts = len(set(re.findall(r'^kpi_epoch_seconds_count{part="(\w+)"}', page.page, re.MULTILINE)))
+    if not epochs:
+        return {}
+    return {
+        "epoch_s": page.value("kpi_epoch_seconds_sum") / epochs,
+        "snapshot_s": page.value("kpi_snapshot_seconds_sum") / epochs * parts,
+        "snapshot_mb": page.value("kpi_snapshot_bytes_total") / epochs * parts / 1e6,
+    }
+
+
+def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
+    """Killed when half is read, and started again: seconds from the start to the page, and on to the first message that is read."""
+    with Published(given, environ) as published:
+        with Flow(given, environ, home, name) as flow:
+            half = flow.wait(lambda look: look.counted >= given.total / 2)
+            flow.kill()
+        open_groups = half.value("kpi_open_groups")
+        began_s = time.perf_counter()
+        stored = sum(file.stat().st_size for file in (home / name).iterdir()) / 1e6
+        with Flow(given, environ, home, name) as flow:
+            page = flow.wait(lambda _: True)
+            first = flow.wait(lambda look: look.counted > 0)
+            published.settled(flow.look)
+        published.check()
+    return {"open_groups": open_groups, "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s, "stored_mb": stored}
+
+
+def over_time(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, Any]:
+    """A backlog that is caught up with: memory and messages read, second by second."""
+    with Published(given, environ) as published, Flow(given, environ, home, name) as flow:
+        begun = flow.wait(lambda _: True)
+        flow.wait(lambda look: look.counted >= given.total)
+        last = published.settled(flow.look)
+        peak_mb = flow.peak_mb()
+    published.check()
+    seconds = {int(look.at_s - begun.at_s): look for look in flow.looks}
+    curve = [[second, look.counted / 1e6, round(look.rss_mb)] for second, look in seconds.items()]
+    return {"seconds": last.at_s - begun.at_s, "peak_mb": peak_mb, "cpu_s": (last.cpu_s - begun.cpu_s) / given.total * 1e6, "curve": curve}
