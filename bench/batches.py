@@ -1,4 +1,4 @@
-"""Kafka record batches, made whole. In: the values of a batch, each with a hole for its time. Out: batches on one broker, millions a second.
+"""Kafka record batches, made whole. In: values, each with a hole for its time. Out: batches on one broker, a million events a second.
 
 A producer takes events one by one, which in Python costs 4 µs each. Here a batch is laid out once; for the next one only times change.
 """
@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import lz4.frame
 import numpy as np
@@ -25,7 +26,7 @@ Longs = npt.NDArray[np.int64]
 
 
 class Template:
-    """The records of a batch: each value is `head`, an event time, and one of the tails; and each record so many ms after the one before."""
+    """The records of a batch: each value is `head`, an event time, and one of the tails; each record `step_ms` after the last."""
 
     def __init__(self, head: bytes, tails: Sequence[bytes], step_ms: float) -> None:
         body, holes, self.edges = bytearray(), [], [0]
@@ -44,7 +45,7 @@ class Template:
         """A record batch of the first len(times) records, with these event times; the first record has the timestamp `first_ms`."""
         count = len(times)
         self._body[self._holes[:count]] = varints(times)
-        packed = lz4.frame.compress(self._body[: self.edges[count]].tobytes(), block_linked=False)
+        packed: bytes = lz4.frame.compress(self._body[: self.edges[count]].tobytes(), block_linked=False)
         last_ms = first_ms + int((count - 1) * self.step_ms)
         checked = struct.pack(">hiqqqhii", LZ4, count - 1, first_ms, last_ms, -1, -1, -1, count) + packed
         return struct.pack(">qiibI", 0, 9 + len(checked), -1, 2, crc32c(checked)) + checked
@@ -67,17 +68,18 @@ def varints(times: Longs) -> Bytes:
         raise ValueError(f"event times: got {times.min()} to {times.max()}, want those of {TIME_BYTES} bytes")
     more = np.full(TIME_BYTES, 0x80)
     more[-1] = 0
-    return (shifted & 0x7F | more).astype(np.uint8)
+    made: Bytes = (shifted & 0x7F | more).astype(np.uint8)
+    return made
 
 
 class Broker:
     """A connection to the one broker of a cluster, that takes batches."""
 
     def __init__(self, bootstrap: str) -> None:
-        host, _, port = bootstrap.split(",")[0].rpartition(":")
+        host, _, port = bootstrap.split(",", maxsplit=1)[0].rpartition(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
 
-    def __enter__(self) -> "Broker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -55,7 +55,7 @@ largest = { max = "amount" }
 """
 
 
-def fill(
+def fill(  # noqa: PLR0913 - the keywords are what bench.scale turns, one at a time
     bootstrap: str,
     registry_url: str,
     events: int,
@@ -65,18 +65,18 @@ def fill(
     topic: str = TOPIC,
     partitions: int = PARTITIONS,
     padding: int = 0,
-) -> None:  # noqa: PLR0913 - what the curves of bench.scale turn, one at a time
+    closes: bool = True,
+) -> None:
     """Create the topic and write `events` clicks, `a_second` of event time, in its order up to half a second; last an event an hour later
     a partition, so that every window closes by data. `padding`: bytes of further fields in each, that no KPI reads.
     """
     schema_id = Registry(registry_url).register(f"{topic}-value", json.dumps(schema(padding)))
     topics.ensure(topics.administrator({"bootstrap.servers": bootstrap}), {topic: (partitions, {"retention.ms": "-1"})})
-    head, tails = b"\0" + schema_id.to_bytes(4, "big"), _tails(groups, padding)
+    head, tails = b"\0" + schema_id.to_bytes(4, "big"), _tails(groups, padding, TAILS if padding < PADDED else TAILS // 4)
     a_batch = min(BATCH_EVENTS, BATCH_BYTES // max(map(len, tails)), -(-events // partitions))
     starts = range(0, min(len(tails), max(events, a_batch)) - a_batch + 1, a_batch)
     templates = [Template(head, tails[at : at + a_batch], partitions * 1000 / a_second) for at in starts]
     jitter_ms = np.random.default_rng(1).integers(0, DISORDER_MS, 10_007)
-    last_ms = START_MS + events * 1000 // a_second + HOUR_MS
     with Broker(bootstrap) as broker:
         for number, begin in enumerate(range(0, events, partitions * a_batch)):
             for partition in range(min(partitions, events - begin)):
@@ -84,7 +84,17 @@ def fill(
                 times = START_MS + which * 1000 // a_second
                 template = templates[(number * partitions + partition) % len(templates)]
                 broker.write(topic, {partition: template.batch(times - jitter_ms[which % len(jitter_ms)], int(times[0]))})
-        broker.write(topic, {partition: templates[0].batch(np.array([last_ms]), last_ms) for partition in range(partitions)})
+    if closes:
+        close(bootstrap, schema_id, START_MS + events * 1000 // a_second + HOUR_MS, topic=topic, partitions=partitions, padding=padding)
+
+
+def close(  # noqa: PLR0913 - as above
+    bootstrap: str, schema_id: int, last_ms: int, *, topic: str, partitions: int, padding: int = 0
+) -> None:
+    """One more event a partition, so late that every window before it closes."""
+    template = Template(b"\0" + schema_id.to_bytes(4, "big"), _tails(1, padding, 1), 0)
+    with Broker(bootstrap) as broker:
+        broker.write(topic, {partition: template.batch(np.array([last_ms]), last_ms) for partition in range(partitions)})
 
 
 def schema(padding: int) -> dict[str, Any]:
@@ -93,13 +103,13 @@ def schema(padding: int) -> dict[str, Any]:
     return {**SCHEMA, "fields": [*SCHEMA["fields"], *notes]}
 
 
-@lru_cache(2)
-def _tails(groups: int, padding: int) -> Sequence[bytes]:
+@lru_cache(3)
+def _tails(groups: int, padding: int, different: int) -> Sequence[bytes]:
     """Encoded clicks without their first field."""
     dice, parsed, tails = random.Random(2), fastavro.parse_schema(schema(padding)), []
     count = -(-padding // NOTE_BYTES)
     lengths = [min(NOTE_BYTES, padding - number * NOTE_BYTES) - 1 for number in range(count)]  # a byte says the length
-    for number in range(TAILS if padding < PADDED else TAILS // 4):
+    for number in range(different):
         out = io.BytesIO()
         click = {
             "event_time": 0,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fastavro
 from confluent_kafka import Consumer
@@ -91,7 +91,7 @@ class Flow:
     name: str
     looks: list[Look] = field(default_factory=list)
 
-    def __enter__(self) -> "Flow":
+    def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
         windows = ", ".join(f'"{window}"' for window in self.given.windows)
@@ -141,7 +141,9 @@ class Flow:
 
     def peak_mb(self) -> float:
         """The most memory that its processes have had, together."""
-        return sum(int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) for pid in _children(self.child.pid)) / 1024
+        return (
+            sum(int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) for pid in _children(self.child.pid)) / 1024
+        )
 
 
 def _page(port: int) -> str:
@@ -172,7 +174,7 @@ class Published:
         self._client = KafkaConsumer(bootstrap_servers=environ["KAFKA_BOOTSTRAP_SERVERS"], enable_auto_commit=False)
         self.before = self.ends()
 
-    def __enter__(self) -> "Published":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -245,13 +247,13 @@ class Published:
 
 def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
     """What one run cost: events a second from the first counted event to the last final row, CPU seconds a million events, peak MB."""
-    with Published(given, environ) as published, Flow(given, environ, home, name) as flow:
-        begun = flow.wait(lambda _: True)
-        flow.wait(lambda look: look.counted >= given.total)
-        last, peak_mb = published.settled(flow.look), flow.peak_mb()
-        page = flow.looks[-1]
-        first = max((look for look in flow.looks if look.counted == 0), key=lambda look: look.at_s, default=begun)
-    rows = published.check()
+    with Published(given, environ) as published:
+        with Flow(given, environ, home, name) as flow:
+            begun = flow.wait(lambda _: True)
+            flow.wait(lambda look: look.counted >= given.total)
+            last, peak_mb = published.settled(flow.look), flow.peak_mb()
+        rows = published.check()
+    first = max((look for look in flow.looks if look.counted == 0), key=lambda look: look.at_s, default=begun)
     taken = {
         "events": given.events,
         "rate": (given.total - first.counted) / (last.at_s - first.at_s),
@@ -260,7 +262,7 @@ def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dic
         "rows": rows,
         "open_groups": max(look.value("kpi_open_groups") for look in flow.looks),
     }
-    return taken | _snapshots(page)
+    return taken | _snapshots(flow.looks[-1])
 
 
 def _snapshots(page: Look) -> dict[str, float]:
@@ -276,13 +278,18 @@ def _snapshots(page: Look) -> dict[str, float]:
     }
 
 
-def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
-    """Killed when half is read, and started again: seconds from the start to the page, and on to the first message that is read."""
+def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, close: Callable[[], None]) -> dict[str, float]:
+    """Killed with its windows open, and started again: seconds from the start to the page, and on to the first message that is read.
+
+    `close` writes an event a partition that closes all windows: those are the messages that are read after the kill.
+    """
     with Published(given, environ) as published:
         with Flow(given, environ, home, name) as flow:
-            half = flow.wait(lambda look: look.counted >= given.total / 2)
+            flow.wait(lambda look: look.counted >= given.events)
+            published.settled(flow.look)
+            last = flow.looks[-1]
             flow.kill()
-        open_groups = half.value("kpi_open_groups")
+        close()
         began_s = time.perf_counter()
         stored = sum(file.stat().st_size for file in (home / name).iterdir()) / 1e6
         with Flow(given, environ, home, name) as flow:
@@ -290,17 +297,18 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str) ->
             first = flow.wait(lambda look: look.counted > 0)
             published.settled(flow.look)
         published.check()
-    return {"open_groups": open_groups, "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s, "stored_mb": stored}
+    figures = {"open_groups": last.value("kpi_open_groups"), "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s}
+    return figures | {"stored_mb": stored} | _snapshots(last)
 
 
 def over_time(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, Any]:
     """A backlog that is caught up with: memory and messages read, second by second."""
-    with Published(given, environ) as published, Flow(given, environ, home, name) as flow:
-        begun = flow.wait(lambda _: True)
-        flow.wait(lambda look: look.counted >= given.total)
-        last = published.settled(flow.look)
-        peak_mb = flow.peak_mb()
-    published.check()
+    with Published(given, environ) as published:
+        with Flow(given, environ, home, name) as flow:
+            begun = flow.wait(lambda _: True)
+            flow.wait(lambda look: look.counted >= given.total)
+            last, peak_mb = published.settled(flow.look), flow.peak_mb()
+        published.check()
     seconds = {int(look.at_s - begun.at_s): look for look in flow.looks}
     curve = [[second, look.counted / 1e6, round(look.rss_mb)] for second, look in seconds.items()]
     return {"seconds": last.at_s - begun.at_s, "peak_mb": peak_mb, "cpu_s": (last.cpu_s - begun.cpu_s) / given.total * 1e6, "curve": curve}

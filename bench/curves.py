@@ -1,0 +1,167 @@
+"""What is measured against what, and how it is told. In: results. Out: docs/scale.md. Pure.
+
+Each curve turns one thing and leaves the rest as in BASE. What bends a curve is said beside it, and only where it was looked into.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+SIZES = ("10s", "1m", "5m", "20s", "30s", "2m", "10m", "15m", "20m", "30m", "45m", "1h")  # the first three are those of BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing to measure: what is in the topics, and how the flow reads them."""
+
+    x: float
+    label: str
+    events: float = 1.0  # of those that are asked for
+    groups: int = 1_000
+    partitions: int = 4
+    topics: int = 1
+    padding: int = 0
+    windows: tuple[str, ...] = ("10s", "1m", "5m")
+    workers: int = 1
+    processes: int = 1
+
+    @property
+    def filled(self) -> tuple[float, int, int, int, int]:
+        """Points that have this in common read the same topics."""
+        return self.events, self.groups, self.partitions, self.topics, self.padding
+
+
+BASE = Point(0, "base")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points that differ in one thing. `figures`: the columns of its table, name -> key of a result and its format."""
+
+    title: str
+    axis: str
+    points: tuple[Point, ...]
+    why: str
+    figures: Mapping[str, tuple[str, str]]
+    log: bool = True
+
+
+COST = {
+    "events/s": ("rate", ",.0f"),
+    "CPU s a million events": ("cpu_s", ".2f"),
+    "peak MB": ("peak_mb", ",.0f"),
+    "final rows": ("rows", ",.0f"),
+}
+STATE = {
+    "groups in open slices": ("open_groups", ",.0f"),
+    "snapshot MB an epoch": ("snapshot_mb", ".2f"),
+    "snapshot s an epoch": ("snapshot_s", ".3f"),
+    "epoch s": ("epoch_s", ".2f"),
+    "recovery directory MB": ("stored_mb", ".1f"),
+    "s until it is up": ("page_s", ".1f"),
+    "s until the first message": ("recovery_s", ".1f"),
+}
+
+
+def _turned(values: Sequence[int], turn: Callable[[Point, int], Point]) -> tuple[Point, ...]:
+    return tuple(replace(turn(BASE, value), x=value, label=f"{value:,}") for value in values)
+
+
+def _groups(*values: int) -> tuple[Point, ...]:
+    return _turned(values, lambda point, value: replace(point, groups=value))
+
+
+CURVES = {
+    "events": Curve(
+        "Events",
+        "events, as a part of those asked for",
+        tuple(replace(BASE, x=part, label=f"{part:.1%}", events=part) for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)),
+        "",
+        COST,
+    ),
+    "groups": Curve("Groups", "groups", _groups(1, 10, 100, 1_000, 10_000, 100_000), "", COST),
+    "windows": Curve(
+        "Window sizes",
+        "window sizes (10s, 1m, 5m, then 20s, 30s, 2m, 10m, 15m, 20m, 30m, 45m, 1h)",
+        tuple(replace(BASE, x=count, label=f"{count}", windows=SIZES[:count]) for count in (1, 2, 3, 4, 6, 8, 12)),
+        "",
+        COST,
+        log=False,
+    ),
+    "partitions": Curve(
+        "Partitions", "partitions", _turned((1, 4, 16, 64), lambda point, value: replace(point, partitions=value)), "", COST
+    ),
+    "topics": Curve(
+        "Topics", "topics, of so many events in all", _turned((1, 5, 20, 50), lambda point, value: replace(point, topics=value)), "", COST
+    ),
+    "size": Curve(
+        "Message size",
+        "bytes a message",
+        tuple(replace(BASE, x=size, label=f"{size:,}", padding=size - 35) for size in (35, 100, 300, 1_000)),
+        "",
+        COST,
+    ),
+    "workers": Curve(
+        "Workers",
+        "workers",
+        (
+            replace(BASE, x=1, label="1 thread"),
+            replace(BASE, x=2, label="2 threads", workers=2),
+            replace(BASE, x=3, label="2 processes", processes=2),
+        ),
+        "",
+        COST,
+        log=False,
+    ),
+    "state": Curve("State", "groups", _groups(1, 1_000, 10_000, 30_000, 100_000), "", STATE),
+}
+
+
+def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each figure that all rounds have."""
+    return {key: statistics.median(one[key] for one in rounds) for key in rounds[0] if all(key in one for one in rounds)}
+
+
+HEAD = """# What it costs, against one thing at a time
+
+Made by `{command}` on {date}; do not edit. Medians of {rounds} round(s); {cores} cores, shared with the broker.
+
+Unless a curve says otherwise: {events:,} events of 35 bytes, 1 topic of 4 partitions, 1,000 groups, windows of 10 s, 1 m and 5 m, 1 worker,
+exactly once, 5,000 events a second of event time in each topic. Events a second are from the first counted event to the last final row in
+Kafka; CPU is that of the flow's processes alone. Every event was in exactly one final row of each size, or there would be no figure.
+
+![curves](scale.svg)
+"""
+
+BACKLOG = """
+## A backlog
+
+{events:,} events were there before the flow began, written as whole record batches in {fill_s:.0f} s. It caught up in {seconds:.0f} s, with
+{cpu_s:.2f} CPU s a million events and at most {peak_mb:,.0f} MB.
+
+| s | million messages read | MB |
+|---|---|---|
+"""
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """docs/scale.md, of what `python -m bench.scale` has measured."""
+    text = HEAD.format(**results)
+    for name, curve in CURVES.items():
+        if points := results["curves"].get(name):
+            text += f"\n## {curve.title}\n\n{_table(curve, points)}" + (f"\n{curve.why}\n" if curve.why else "")
+    if (backlog := results.get("backlog")) is not None:
+        shown = backlog["curve"][:: max(1, len(backlog["curve"]) // 10)]
+        text += BACKLOG.format(**backlog) + "".join(f"| {second} | {read:.1f} | {memory:,} |\n" for second, read, memory in shown)
+    return text
+
+
+def _table(curve: Curve, points: Sequence[Mapping[str, Any]]) -> str:
+    middles = [(point["label"], medians(point["rounds"])) for point in points]
+    figures = {head: of for head, of in curve.figures.items() if any(of[0] in middle for _, middle in middles)}
+    text = f"| {curve.axis} | {' | '.join(figures)} |\n|---|{'---|' * len(figures)}\n"
+    for label, middle in middles:
+        cells = [format(middle[key], spec) if key in middle else "" for key, spec in figures.values()]
+        text += f"| {label} | {' | '.join(cells)} |\n"
+    return text
