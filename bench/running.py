@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import fastavro
 from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Place
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.registry import Registry
@@ -31,6 +32,7 @@ LOOK_S = 0.05
 LOOKS = 20  # looking takes at most this part of the time: a page of 50 topics takes the flow 10 ms to write
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 GROUPS = 1_000_000  # the limit of groups: never reached here
+IDLE = "1d"  # only data closes windows: the last event of each partition shall stay in open ones, however long a run takes
 
 DECLARED = """
 [topics."{topic}"]
@@ -95,7 +97,7 @@ class Flow:
         self.home.mkdir(parents=True, exist_ok=True)
         chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
         windows = ", ".join(f'"{window}"' for window in self.given.windows)
-        topics = f"[defaults]\nwindows = [{windows}]\ngroups = {GROUPS}\n\n[defaults.topics]\ninclude = [{chosen}]\n"
+        topics = f'[defaults]\nwindows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\n\n[defaults.topics]\ninclude = [{chosen}]\n'
         (self.home / "kpi.toml").write_text(topics + "".join(DECLARED.format(topic=topic) for topic in self.given.topics))
         self.port = free_port()
         environ = {
@@ -202,47 +204,39 @@ class Published:
     def check(self) -> int:
         """Every event is in exactly one final row of every size: the number of final rows. Raises RuntimeError."""
         ends, rows = self.ends(), 0
-        counted: dict[str, int] = {}
-        for name in {tp.topic for tp in ends}:
-            counts = self._counts(name, {tp.partition: end for tp, end in ends.items() if tp.topic == name})
-            rows += len(counts)
-            counted[name] = sum(counts)
+        counted = dict.fromkeys(sorted({tp.topic for tp in ends}), 0)
+        schemas = {name: self._schemas(name) for name in counted}
+        for name, value in self._values(ends):
+            row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), *schemas[name])
+            if row["final"]:
+                counted[name] += row["events"]
+                rows += 1
         want = self.given.events // len(self.given.topics)
         wrong = {name: count for name, count in counted.items() if count != want}
         if wrong or len(counted) != len(self.given.topics) * len(self.given.windows):
             raise RuntimeError(f"final rows count {wrong} events, want {want} in each of {len(counted)} topics")
         return rows
 
-    def _counts(self, name: str, ends: Mapping[int, int]) -> list[int]:
-        """The events that each final row of a KPI topic counts."""
+    def _schemas(self, name: str) -> tuple[Any, Any]:
+        """The schema of a KPI topic's rows, and of the two fields of them that are looked at."""
         latest = Registry(self.environ["SCHEMA_REGISTRY_URL"]).latest(f"{name}-value")
         writer: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
-        wanted = {"type": "record", "name": writer["name"], "fields": [it for it in writer["fields"] if it["name"] in {"events", "final"}]}
-        reader: Any = fastavro.parse_schema(wanted)
-        counts: list[int] = []
-        for value in self._values(name, ends):
-            row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, reader)
-            if row["final"]:
-                counts.append(row["events"])
-        return counts
+        fields = [it for it in writer["fields"] if it["name"] in {"events", "final"}]
+        return writer, fastavro.parse_schema({"type": "record", "name": writer["name"], "fields": fields})
 
-    def _values(self, name: str, ends: Mapping[int, int]) -> list[bytes]:
-        from confluent_kafka import TopicPartition as At  # noqa: PLC0415 - of the same name as the other client's
-
+    def _values(self, ends: Mapping[TopicPartition, int]) -> Iterator[tuple[str, bytes]]:
+        """What has come since, with its topic; of all topics by one consumer, as each takes a second to begin and to end."""
         settings = {"group.id": "bench", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
         consumer = Consumer({"bootstrap.servers": self.environ["KAFKA_BOOTSTRAP_SERVERS"], **settings})
-        begins = {partition: self.before.get(TopicPartition(name, partition), 0) for partition in ends}
-        left = {partition for partition, end in ends.items() if begins[partition] < end}
-        consumer.assign([At(name, partition, begins[partition]) for partition in left])
-        values: list[bytes] = []
+        left = {(tp.topic, tp.partition) for tp, end in ends.items() if self.before.get(tp, 0) < end}
+        consumer.assign([Place(*at, self.before.get(TopicPartition(*at), 0)) for at in left])
         while left:
-            for message in consumer.consume(10_000, 0.5):
+            for message in consumer.consume(10_000, 0.2):
                 if message.error():
-                    left.discard(message.partition())
+                    left.discard((message.topic(), message.partition()))
                 elif (value := message.value()) is not None:
-                    values.append(value)
+                    yield str(message.topic()), value
         consumer.close()
-        return values
 
 
 def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
