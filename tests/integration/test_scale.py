@@ -36,7 +36,7 @@ def test_a_filled_topic_has_its_events_in_order_and_of_their_size(cluster: embed
     assert len(found) == wanted
     rows: list[Any] = [fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), parsed, None) for message in found]
     assert {row["country"] for row in rows} == {f"k{group:06d}" for group in range(10)}
-    assert {len(message.value()) for message in found} <= set(range(33 + padding, 45 + padding))
+    assert {len(message.value()) for message in found} <= set(range(31 + padding, 41 + padding))
     behind_ms = {message.timestamp()[1] - row["event_time"].timestamp() * 1000 for message, row in zip(found, rows, strict=True)}
     assert -2 < min(behind_ms) <= max(behind_ms) < 502
 
