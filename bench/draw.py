@@ -52,8 +52,12 @@ def _curve(panel: Any, name: str, points: list[Mapping[str, Any]]) -> None:  # n
         axes.set_ylim(bottom=0)
     if curve.log:
         panel.set_xscale("log")
-    panel.set_xticks(shape, [point["label"] for point in points])
+    panel.set_xticks(shape, [_short(point["label"]) for point in points])
     panel.minorticks_off()
+
+
+def _short(label: str) -> str:
+    return label.replace(",000,000", "M").replace(",000", "k")
 
 
 def _backlog(panel: Any, curve: list[tuple[int, float, int]]) -> None:  # noqa: ANN401 - as above
