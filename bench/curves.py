@@ -55,8 +55,8 @@ COST = {
 }
 STATE = {
     "groups in open slices": ("open_groups", ",.0f"),
-    "snapshot MB an epoch": ("snapshot_mb", ".2f"),
-    "snapshot s an epoch": ("snapshot_s", ".3f"),
+    "snapshot MB": ("snapshot_mb", ".2f"),
+    "snapshot s": ("snapshot_s", ".3f"),
     "epoch s": ("epoch_s", ".2f"),
     "recovery directory MB": ("stored_mb", ".1f"),
     "s until it is up": ("page_s", ".1f"),

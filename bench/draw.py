@@ -17,7 +17,7 @@ PANEL = (3.6, 2.5)  # inches
 BLUE, ORANGE = "#1f6fb4", "#d9822b"
 # Curve -> what is drawn: a key of a result, what it is, its unit in the result, on the left or (the second) on the right.
 DRAWN = (("cpu_s", "CPU s a million events", 1.0), ("rate", "million events/s", 1e6))
-OF_STATE = (("snapshot_s", "snapshot s an epoch", 1.0), ("recovery_s", "recovery s", 1.0))
+OF_STATE = (("snapshot_s", "the dearest snapshot, s", 1.0), ("recovery_s", "recovery s", 1.0))
 
 
 def draw(results: Mapping[str, Any], picture: Path) -> None:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from confluent_kafka import TopicPartition as Place
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.registry import Registry
+from flows.topology import SHARDS
 from flows.windows import parse_window
 from infra.embedded.child import Child, free_port
 
@@ -256,20 +258,22 @@ def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dic
         "rows": rows,
         "open_groups": max(look.value("kpi_open_groups") for look in flow.looks),
     }
-    return taken | _snapshots(flow.looks[-1])
+    return taken | _snapshots(flow.looks)
 
 
-def _snapshots(page: Look) -> dict[str, float]:
-    """Of an epoch: how long it lasted, and what the snapshots of all folds took of it."""
-    epochs = page.value("kpi_epoch_seconds_count")
-    parts = len(set(re.findall(r'^kpi_epoch_seconds_count{part="(\w+)"}', page.page, re.MULTILINE)))
-    if not epochs:
-        return {}
-    return {
-        "epoch_s": page.value("kpi_epoch_seconds_sum") / epochs,
-        "snapshot_s": page.value("kpi_snapshot_seconds_sum") / epochs * parts,
-        "snapshot_mb": page.value("kpi_snapshot_bytes_total") / epochs * parts / 1e6,
-    }
+def _snapshots(looks: Sequence[Look]) -> dict[str, float]:
+    """How long an epoch lasted, and the most that the snapshots of all shards took of one."""
+    last, most_s, most_bytes = looks[-1], 0.0, 0.0
+    for before, after in pairwise(looks):
+        count, seconds, size = (
+            after.value(name) - before.value(name)
+            for name in ("kpi_snapshot_seconds_count", "kpi_snapshot_seconds_sum", "kpi_snapshot_bytes_total")
+        )
+        if count > 0:
+            most_s, most_bytes = max(most_s, seconds / count * SHARDS), max(most_bytes, size / count * SHARDS)
+    epochs = last.value("kpi_epoch_seconds_count")
+    epoch = {"epoch_s": last.value("kpi_epoch_seconds_sum") / epochs} if epochs else {}
+    return epoch | {"snapshot_s": most_s, "snapshot_mb": most_bytes / 1e6}
 
 
 def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, close: Callable[[], None]) -> dict[str, float]:
@@ -281,7 +285,7 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, cl
         with Flow(given, environ, home, name) as flow:
             flow.wait(lambda look: look.counted >= given.events)
             published.settled(flow.look)
-            last = flow.looks[-1]
+            looks = flow.looks
             flow.kill()
         close()
         began_s = time.perf_counter()
@@ -291,8 +295,8 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, cl
             first = flow.wait(lambda look: look.counted > 0)
             published.settled(flow.look)
         published.check()
-    figures = {"open_groups": last.value("kpi_open_groups"), "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s}
-    return figures | {"stored_mb": stored} | _snapshots(last)
+    figures = {"open_groups": looks[-1].value("kpi_open_groups"), "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s}
+    return figures | {"stored_mb": stored} | _snapshots(looks)
 
 
 def over_time(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, Any]:
