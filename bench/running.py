@@ -32,6 +32,7 @@ PATIENCE_S = 900.0
 STILL_S = 3.0
 LOOK_S = 0.05
 LOOKS = 20  # looking takes at most this part of the time: a page of 50 topics takes the flow 10 ms to write
+LONGEST_S = 0.5  # between two looks, however slow the machine is
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 GROUPS = 1_000_000  # the limit of groups: never reached here
 IDLE = "1d"  # only data closes windows: the last event of each partition shall stay in open ones, however long a run takes
@@ -94,6 +95,7 @@ class Flow:
     home: Path
     name: str
     looks: list[Look] = field(default_factory=list)
+    took_s: float = 0.0  # the last look
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,7 @@ class Flow:
             cpu_s, rss_mb = _cost(_children(self.child.pid))
             look = Look(time.perf_counter(), cpu_s, rss_mb, "".join(map(_page, range(self.port, self.port + self.given.processes))))
             self.looks.append(look)
-        time.sleep(max(LOOK_S, LOOKS * (time.perf_counter() - began_s)))
+        self.took_s = time.perf_counter() - began_s
         return self.looks[-1] if self.looks else None
 
     def wait(self, until: Callable[[Look], bool]) -> Look:
@@ -141,6 +143,7 @@ class Flow:
             look = self.look()
             if look is not None and until(look):
                 return look
+            time.sleep(min(LONGEST_S, max(LOOK_S, LOOKS * self.took_s)))
         raise RuntimeError(f"the flow did not get that far; see {self.child.log}")
 
     def peak_mb(self) -> float:
@@ -198,9 +201,10 @@ class Published:
         """What was seen when the last row came: nothing has come for three seconds since."""
         ends, last = self.before, None
         while last is None or time.perf_counter() - last.at_s < STILL_S:
-            now, seen = self.ends(), look()
-            if now != ends:
-                ends, last = now, seen
+            began_s = time.perf_counter()
+            if (now := self.ends()) != ends:
+                ends, last = now, look()
+            time.sleep(min(LONGEST_S, max(LOOK_S, LOOKS * (time.perf_counter() - began_s) / 4)))
         return last
 
     def check(self) -> int:
