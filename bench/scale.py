@@ -202,4 +202,7 @@ def keep(results: Mapping[str, Any], file: Path, told: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # what was measured by then is kept, and what was started has ended
+        sys.exit(130)

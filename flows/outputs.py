@@ -88,10 +88,11 @@ class Planner:
         if not made.version:
             return made
         settings = {"cleanup.policy": "compact,delete", "retention.ms": str(self._declaration.defaults.retention)}
-        outputs = []
-        for name, key, value in output_schemas(made):
-            topics.ensure(self._admin, {name: (PARTITIONS, settings)})
-            outputs.append(Output(name, self._registered(f"{name}-key", key), self._registered(f"{name}-value", value)))
+        wanted = list(output_schemas(made))
+        self._ensure({name: (PARTITIONS, settings) for name, _, _ in wanted})
+        outputs = [
+            Output(name, self._registered(f"{name}-key", key), self._registered(f"{name}-value", value)) for name, key, value in wanted
+        ]
         return replace(made, outputs=tuple(outputs))
 
     def _ensure(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
