@@ -3,7 +3,7 @@
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 
-.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench chaos load lock clean
+.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench bench-scale chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ fix: $(stamp) ## mend what ruff can mend, and format
 
 bench: $(stamp) ## measure events per second, beside a bare consumer in the same run
 	@$(bin)/python -m bench
+
+bench-scale: $(stamp) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
+	@$(bin)/python -m bench.scale $(SCALE)
+	@[ -x .bench/bin/python ] || echo "make: no picture: matplotlib stands in .bench"
+	@[ ! -x .bench/bin/python ] || .bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)

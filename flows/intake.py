@@ -245,7 +245,8 @@ def _judge(
     plan: TopicPlan, positions: Mapping[int, Position], frame: pl.DataFrame, segments: Mapping[int, slice], clock_ms: int
 ) -> _Judged:
     """The first that applies: time, future, late, filtered, folded. What passes `future` moves the watermark, whatever comes then."""
-    times = frame.select(pl.col(plan.time or "__timestamp").fill_null(-1)).to_series().to_numpy()
+    column = frame[plan.time or "__timestamp"]
+    times = (column.fill_null(-1) if column.null_count() else column).to_numpy()
     stamps = frame["__timestamp"].to_numpy()
     possible = (times >= 0) & (times <= YEAR_9999_MS)
     future = times > np.where(stamps < 0, clock_ms, np.minimum(stamps, clock_ms)) + plan.max_future_ms
@@ -275,6 +276,8 @@ def _rejected(topic: str, message: wire.Rejected) -> Record:
 def _unfolded(topic: str, batches: Sequence[wire.RawBatch], frame: pl.DataFrame, judged: _Judged) -> list[Record]:
     """Late records, and dead letters of impossible and future times, with their original bytes."""
     rows = np.flatnonzero((judged.fate == _LATE) | (judged.fate == _TIME) | (judged.fate == _FUTURE))
+    if not len(rows):
+        return []
     records = []
     for row, (partition, offset, timestamp, batch, at) in zip(rows, frame[rows].select(PLACE).iter_rows(), strict=True):
         key, value = wire.original(batches, batch, at)

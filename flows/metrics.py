@@ -22,6 +22,8 @@ final_end = Gauge("kpi_final_window_end_seconds", "The end, in event time, of th
 window_length = Gauge("kpi_window_seconds", "How long the windows of a KPI topic are", ["topic", "window"])
 open_slices = Gauge("kpi_open_slices", "Slices that are not closed yet, summed over group sets and their shards", ["topic"])
 open_groups = Gauge("kpi_open_groups", "Groups in open slices, summed over slices and group sets: what the state's size follows", ["topic"])
+snapshot = Histogram("kpi_snapshot_seconds", "Time that the snapshot of a fold's shard took", ["topic"], buckets=SECONDS)
+snapshot_bytes = Counter("kpi_snapshot_bytes", "Bytes of tables that snapshots of folds have handed to the engine", ["topic"])
 epoch = Histogram("kpi_epoch_seconds", "Time from one snapshot of a sink part to its next", ["part"], buckets=SECONDS)
 transaction = Histogram("kpi_transaction_seconds", "Time that a transaction of a sink part took", ["part"], buckets=SECONDS)
 waiting = Gauge("kpi_waiting_topics", "Topics that wait for registry or cluster", ["reader"])

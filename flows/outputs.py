@@ -5,7 +5,8 @@ Here alone the flow waits for registry and cluster: a plan that has left this mo
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from flows.registry import Registry
 
 LOG = logging.getLogger(__name__)
 PARTITIONS = 4  # of a KPI topic: a reader of charts is one process
+LISTED_S = 5.0  # that long a list of topics is believed: at a start plans are made in a row, and each would ask for it
 
 
 class Planner:
@@ -34,6 +36,8 @@ class Planner:
         self._plans: dict[str, TopicPlan] = {}
         self._met: dict[str, frozenset[int]] = {}
         self._generation = 0
+        self._there: set[str] = set()  # the cluster's topics, as they were then
+        self._listed_s = float("-inf")
 
     def begin(self, generation: int) -> None:
         """Plans are of this generation: what is declared has changed so many times. Call it before the first plan is made."""
@@ -84,11 +88,19 @@ class Planner:
         if not made.version:
             return made
         settings = {"cleanup.policy": "compact,delete", "retention.ms": str(self._declaration.defaults.retention)}
-        outputs = []
-        for name, key, value in output_schemas(made):
-            topics.ensure(self._admin, {name: (PARTITIONS, settings)})
-            outputs.append(Output(name, self._registered(f"{name}-key", key), self._registered(f"{name}-value", value)))
+        wanted = list(output_schemas(made))
+        self._ensure({name: (PARTITIONS, settings) for name, _, _ in wanted})
+        outputs = [
+            Output(name, self._registered(f"{name}-key", key), self._registered(f"{name}-value", value)) for name, key, value in wanted
+        ]
         return replace(made, outputs=tuple(outputs))
+
+    def _ensure(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        if time.monotonic() - self._listed_s >= LISTED_S:
+            self._there, self._listed_s = topics.names(self._admin), time.monotonic()
+        if not wanted.keys() <= self._there:
+            topics.ensure(self._admin, wanted)
+            self._there |= wanted.keys()
 
     def _registered(self, subject: str, text: str) -> int:
         try:

@@ -355,21 +355,30 @@ class _Reader:
     def _tick(self) -> None:
         """Each second: promises of quiet partitions that are read to an end, and the time for windows that wait for nothing else."""
         now_s, clock_ms = time.monotonic(), self.services.clock_ms()
-        for share in self.shares.values():
-            reading = share.reading
-            if share.refused or share.waiting or share.retry_s > now_s or not reading.positions or self._is_another(share):
+        plans: dict[str, TopicPlan] = {}
+        for name, share in self.shares.items():
+            if share.refused or share.waiting or share.retry_s > now_s or not share.reading.positions or self._is_another(share):
                 continue
             try:
-                plan = self.services.planner.plan(reading.topic)
+                plans[name] = self.services.planner.plan(name)
             except ConfigError as error:  # before any message is there
                 self._refuse(share, error)
-                continue
             except (Away, topics.Unreachable):
                 continue
-            asked = [TopicPartition(reading.topic, p) for p, position in reading.positions.items() if quiet(plan, position, clock_ms)]
-            ends = self.consumer.end_offsets(asked, timeout_ms=ASK_MS) if asked else {}
-            at = {tp.partition: self.consumer.position(tp) for tp in ends}
-            seen = share.ends.seen({tp.partition: end for tp, end in ends.items()}, at, clock_ms)
+        asked = [
+            TopicPartition(name, p)
+            for name, plan in plans.items()
+            for p, position in self.shares[name].reading.positions.items()
+            if quiet(plan, position, clock_ms)
+        ]
+        # All in one question: one a topic took a reader of 50 quiet topics 50 round trips a second.
+        ends: dict[str, dict[int, int]] = {name: {} for name in plans}
+        at: dict[str, dict[int, int]] = {name: {} for name in plans}
+        for tp, end in (self.consumer.end_offsets(asked, timeout_ms=ASK_MS) if asked else {}).items():
+            ends[tp.topic][tp.partition], at[tp.topic][tp.partition] = end, self.consumer.position(tp)
+        for name, plan in plans.items():
+            share, reading = self.shares[name], self.shares[name].reading
+            seen = share.ends.seen(ends[name], at[name], clock_ms)
             self._refresh(share)
             events = reading.tick(plan, share.partitions, seen, clock_ms)
             if events.marks != share.ticked or now_s - share.emitted_s < LINGER_S:

@@ -76,7 +76,8 @@ def partial_tables(frame: pl.DataFrame, plan: TopicPlan) -> dict[tuple[str, ...]
             made[group_set] = aggregates.merge(min(finer, key=len), plan, [START, *groups])
         else:
             table = aggregates.add(frame, plan, [START, *groups])
-            made[group_set] = table.with_columns(pl.col(groups).cast(pl.String)) if groups else table
+            others = [group for group in groups if table.schema[group] != pl.String]
+            made[group_set] = table.with_columns(pl.col(others).cast(pl.String)) if others else table
     return {
         group_set: limit.shortened(table, [f"by:{path}" for path in group_set]) if group_set else table for group_set, table in made.items()
     }
@@ -87,8 +88,8 @@ def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], s
     if shards == 1:
         return {0: (table, 0)}
     groups = [f"by:{path}" for path in group_set]
-    crcs = limit.crcs(table, groups)
-    table = table.with_columns((crcs % shards).cast(pl.Int32).alias("shard"))
-    parts = table.with_columns(crcs).partition_by("shard", as_dict=True, include_key=False)
-    keep = limit.keep_of(plan, shards)
+    crcs, keep = limit.crcs(table, groups), limit.keep_of(plan, shards)
+    hashes = [crcs] if len(table) > keep else []  # else nothing is cut
+    table = table.with_columns((crcs % shards).cast(pl.Int32).alias("shard"), *hashes)
+    parts = table.partition_by("shard", as_dict=True, include_key=False)
     return {number: limit.cut(part, groups, keep, plan) for (number,), part in parts.items()}

@@ -6,6 +6,7 @@ source ──► slice ──► fold ──────────► encode �
 """
 
 import logging
+import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,11 +61,14 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         """See Fold.snapshot."""
+        began_s, before_bytes = time.perf_counter(), self.fold.vault.written
         try:
             state = self.fold.snapshot()
         except Stop as stop:
             leave(stop)
         if hasattr(self.fold, "plan"):
+            metrics.snapshot.labels(self.fold.plan.topic).observe(time.perf_counter() - began_s)
+            metrics.snapshot_bytes.labels(self.fold.plan.topic).inc(bytes_of(state) + self.fold.vault.written - before_bytes)
             before, self.shown = self.shown, self.fold.size()
             for gauge, was, now in zip((metrics.open_slices, metrics.open_groups), before, self.shown, strict=True):
                 gauge.labels(self.fold.plan.topic).inc(now - was)
@@ -80,6 +84,17 @@ class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
                 plan.max_groups,
                 OTHER,
             )
+
+
+def bytes_of(state: object) -> int:
+    """The bytes in a state, however deep they lie.
+
+    >>> bytes_of({"levels": {1: b"abc", 2: [b"d"]}, "published": None})
+    4
+    """
+    if isinstance(state, dict):
+        state = list(state.values())
+    return sum(map(bytes_of, state)) if isinstance(state, list | tuple) else len(state) if isinstance(state, bytes) else 0
 
 
 class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):

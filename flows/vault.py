@@ -35,6 +35,7 @@ class Vault:
         self.before: dict[int, tuple[pl.DataFrame, Kept]] = {}
         self.now: dict[int, tuple[pl.DataFrame, Kept]] = {}
         self.gone: set[str] = set()
+        self.written = 0  # bytes of files
 
     def put(self, table: pl.DataFrame) -> Kept:
         """What stands for the table in this snapshot. Raises Stop when the directory takes no more."""
@@ -81,6 +82,7 @@ class Vault:
         except OSError as error:
             why = recovery.unusable(self.folder.parent, error)
             raise why if isinstance(why, Stop) else Stop(1, f"kpi: {why}") from None
+        self.written += len(octets)
         return name
 
 

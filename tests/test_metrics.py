@@ -13,7 +13,7 @@ from flows.fold import Rows
 from flows.plan import plan
 from flows.records import Barrier, Record
 from flows.sink import WriteAhead
-from flows.topology import FoldLogic
+from flows.topology import FoldLogic, bytes_of
 from flows.watermark import Mark
 from tests.atomic_log import Log, LogEdge
 from tests.core import partial, planned, schema
@@ -60,6 +60,21 @@ def test_open_slices_and_their_groups_are_counted_over_shards() -> None:
     shards[0].on_batch([partial(made, [], Mark(10_000, 10_000))])
     shards[0].snapshot()
     assert open_now() == [2, 2]
+
+
+def test_snapshots_are_timed_and_their_bytes_counted() -> None:
+    made = replace(planned("windows = ['10s']\nby = [['g']]", schema({"ts": "long", "g": "string"})), topic="metrics.snapshots")
+    logic = FoldLogic(1, set(), None)
+
+    def told(name: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"topic": made.topic})
+
+    logic.on_batch([partial(made, [(1_000, "a")], Mark(0, 0))])
+    size = bytes_of(logic.snapshot())
+    assert size > 0
+    assert (told("kpi_snapshot_seconds_count"), told("kpi_snapshot_bytes_total")) == (1, size)
+    size += bytes_of(logic.snapshot())
+    assert (told("kpi_snapshot_seconds_count"), told("kpi_snapshot_bytes_total")) == (2, size)
 
 
 def test_epochs_and_transactions_of_a_sink_part_are_timed() -> None:

@@ -19,6 +19,7 @@ from flows.connection import connection
 from flows.declaration import parse
 from flows.intake import Position
 from flows.outputs import Planner
+from flows.reader import Duty, Emission, _Reader
 from flows.registry import Registry
 from flows.services import Services
 from flows.slices import Events
@@ -232,3 +233,48 @@ def test_a_topic_without_messages_that_a_pattern_does_not_fit_is_left_out_and_th
         until(lambda: f"{empty.name} is not read: topics.{empty.name}.kpis.n.sum: got 'missing'" in (one.pop(), caplog.text)[1], 60)
         topic.send([click(T0_MS)])
         until(lambda: one.pop() == [T0_MS], 60)
+
+
+def test_the_ends_of_all_quiet_topics_are_asked_for_in_one_question(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, names = connection(cluster.environ), {"readers.quiet1", "readers.quiet2"}
+    admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
+    topics.ensure(admin, {name: (2, {}) for name in names})
+    planner = Planner(parse('[defaults]\nidle = "1m"\nlateness = "1s"'), registry, admin, 2)
+    clock, emitted, asked = [T0_MS], list[Emission](), list[set[str]]()
+    services = Services(where.kafka_python(), admin, registry, planner, names.__contains__, clock_ms=lambda: clock[-1])
+    reader = _Reader(Duty(0, 1, {}), services, emitted.append, lambda: False)
+    ends = reader.consumer.end_offsets
+
+    def ask(tps: list[Any], **more: int) -> object:
+        asked.append({tp.topic for tp in tps})
+        return ends(tps, **more)
+
+    monkeypatch.setattr(reader.consumer, "end_offsets", ask)
+    try:
+        reader.turn()
+        assert {emission.topic for emission in emitted} == names
+        assert asked == []
+        clock.append(T0_MS + 60_000)
+        reader.tick_s = float("-inf")
+        emitted.clear()
+        reader.turn()
+    finally:
+        reader.consumer.close(autocommit=False)
+    assert asked == [names]
+    promised = {emission.topic: {position.idle_ms for position in emission.positions.values()} for emission in emitted}
+    assert promised == {name: {T0_MS + 59_000} for name in names}
+
+
+def test_plans_that_are_made_in_a_row_ask_for_the_list_of_topics_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, names, listed = connection(cluster.environ), ("readers.row1", "readers.row2"), count()
+    admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
+    schema = json.dumps(CLICK)
+    for name in names:
+        registry.register(f"{name}-value", schema)
+        Planner(parse(""), registry, admin, 2).plan(name)  # an earlier life, which makes the KPI topics
+    there = topics.names
+    monkeypatch.setattr(topics, "names", lambda admin: (next(listed), there(admin))[1])
+    monkeypatch.setattr(topics, "ensure", lambda *_: pytest.fail("they are there"))
+    planner = Planner(parse(""), registry, admin, 2)
+    assert [len(planner.plan(name).outputs) for name in names] == [3, 3]
+    assert next(listed) == 1
