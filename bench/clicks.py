@@ -4,6 +4,7 @@ import io
 import json
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 
 import fastavro
 from confluent_kafka import Producer
@@ -47,12 +48,14 @@ largest = { max = "amount" }
 """
 
 
-def fill(bootstrap: str, registry_url: str, events: int, groups: int, a_second: int = EVENTS_A_SECOND) -> None:
+def fill(  # noqa: PLR0913 - what is filled, and with what
+    bootstrap: str, registry_url: str, events: int, groups: int, a_second: int = EVENTS_A_SECOND, *, topic: str = TOPIC
+) -> None:
     """Create the topic and write `events` clicks, `a_second` of event time, in its order up to half a second; last an event an hour later
     a partition, so that every window closes by data.
     """
-    schema_id = Registry(registry_url).register(f"{TOPIC}-value", json.dumps(SCHEMA))
-    topics.ensure(topics.administrator({"bootstrap.servers": bootstrap}), {TOPIC: (PARTITIONS, {"retention.ms": "-1"})})
+    schema_id = Registry(registry_url).register(f"{topic}-value", json.dumps(SCHEMA))
+    topics.ensure(topics.administrator({"bootstrap.servers": bootstrap}), {topic: (PARTITIONS, {"retention.ms": "-1"})})
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -64,17 +67,16 @@ def fill(bootstrap: str, registry_url: str, events: int, groups: int, a_second: 
     )
     head, tails, dice = b"\0" + schema_id.to_bytes(4, "big"), _tails(groups), random.Random(1)
     jitter = [dice.randrange(DISORDER_MS) for _ in range(10_007)]
+    spelled = lru_cache(4 * DISORDER_MS)(lambda time_ms: head + _zigzag(time_ms))  # neighbours share their times
     for number in range(events):
         time_ms = START_MS + number * 1000 // a_second
-        tail = tails[number * 7919 % len(tails)]
-        producer.produce(
-            TOPIC, head + _zigzag(time_ms - jitter[number % len(jitter)]) + tail, partition=number % PARTITIONS, timestamp=time_ms
-        )
+        value = spelled(time_ms - jitter[number % len(jitter)]) + tails[number * 7919 % len(tails)]
+        producer.produce(topic, value, partition=number % PARTITIONS, timestamp=time_ms)
         if number % 20_000 == 0:
             producer.poll(0)
     last_ms = START_MS + events * 1000 // a_second + HOUR_MS
     for partition in range(PARTITIONS):
-        producer.produce(TOPIC, head + _zigzag(last_ms) + tails[0], partition=partition, timestamp=last_ms)
+        producer.produce(topic, head + _zigzag(last_ms) + tails[0], partition=partition, timestamp=last_ms)
     if producer.flush(120):
         raise TimeoutError("the broker did not take the events")
 

@@ -226,6 +226,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     made = {
         ".git",
         ".venv",
+        ".bench",
         ".chaos",
         ".load",
         ".cluster",
