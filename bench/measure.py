@@ -1,7 +1,7 @@
 """Filled topics on one broker, read whole by one contender after another. In: which, and how. Out: messages a second, results checked.
 
-The time of each begins when it has handled a quarter of its topic, so that whatever compiles or warms up has done so, and ends with its last
-result in Kafka. It counts when the results are those of bench/expected.py.
+The time of each begins when it has handled a quarter of its topic, so that whatever compiles or warms up has done so, and ends with its
+last result in Kafka. It counts when the results are those of bench/expected.py.
 """
 
 import io
@@ -180,9 +180,8 @@ class Bench:
         rows = pl.concat([self._final_rows(topic, size_ms, before) for topic, size_ms in topics.items()])
         mean = pl.col("sum") / pl.col("events")
         odd = rows.filter((pl.col("clicks") != pl.col("events")) | ~((pl.col("basket") - mean).abs() <= expected.NEAR * mean.abs()))
-        return expected.differences(rows.select(expected.COLUMNS), want) or (
-            f"{len(odd):,} rows with other means or counts" if len(odd) else ""
-        )
+        said = f"{len(odd):,} rows with other means or counts" if len(odd) else ""
+        return expected.differences(rows.select(*expected.COLUMNS), want) or said
 
     def _final_rows(self, topic: str, size_ms: int, before: Ends) -> pl.DataFrame:
         latest = Registry(self.environ["SCHEMA_REGISTRY_URL"]).latest(f"{topic}-value")
