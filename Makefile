@@ -84,7 +84,7 @@ fix: $(stamp) ## mend what ruff can mend, and format
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
 
-bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (an hour; BENCH="--events 400000 --rounds 1 --only flow")
+bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (20 minutes; BENCH="--events 400000 --rounds 1 --only flow")
 	@exec $(bin)/python -m bench $(BENCH)
 
 bench-setup: $(stamp) $(peers) ## make .bench, the environment of bench/requirements.lock: Quix Streams, and what draws the picture

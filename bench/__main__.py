@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Fill, measure in turns, report."""
     signal.signal(signal.SIGTERM, interrupt)
     given = _parsed(arguments)
-    chosen = [one for one in entries(given.windows) if not given.only or one.of.key in given.only or one.key in given.only]
+    chosen = [one for one in entries(given.windows) if not given.only or (one.of.key if given.windows else one.key) in given.only]
     results = {one.key: Result(one) for one in chosen}
     with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
         for topic in dict.fromkeys(one.of.topic for one in chosen):
@@ -98,4 +98,7 @@ def _report(given: argparse.Namespace, results: list[Result]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

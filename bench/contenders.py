@@ -94,14 +94,14 @@ CONTENDERS = (
     Contender(
         "flink-sql",
         "Flink SQL",
-        "Windowing table functions with mini-batches and two-phase aggregation, two threads of one JVM (bench/peers/flink_sql).",
+        "Windowing table functions in two phases, larger windows of smaller ones, at least once, 2 slots in a JVM (bench/peers/flink_sql).",
         QUARTER,
         _peer("flink-sql", COMMANDS["flink-sql"]),
     ),
     Contender(
         "kafka-streams",
         "Kafka Streams",
-        "Caching on, one repartition by country for all sizes, at least once, two stream threads of one JVM (bench/peers/kafka_streams).",
+        "Caching on, one repartition by country for all sizes, at least once, two threads of one JVM (bench/peers/kafka_streams).",
         QUARTER,
         _peer("kafka-streams", COMMANDS["kafka-streams"]),
     ),

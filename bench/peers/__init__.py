@@ -48,7 +48,7 @@ class Told:
 def told() -> Told:
     """The PEER_* variables."""
     of = os.environ
-    windows_ms = tuple(int(size) for size in of["PEER_WINDOWS"].split(","))
+    windows_ms = tuple(int(size) for size in of["PEER_WINDOWS"].split(",") if size)
     total, threads = int(of["PEER_TOTAL"]), int(of["PEER_THREADS"])
     return Told(of["KAFKA_BOOTSTRAP_SERVERS"], of["PEER_TOPIC"], windows_ms, of["PEER_OUT"], total, of["PEER_HOME"], threads)
 
