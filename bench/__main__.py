@@ -21,7 +21,7 @@ from bench.clicks import EVENTS_A_SECOND, PARTITIONS, fill
 from bench.contenders import CONTENDERS, PARTS, PYTHON, ROOT, entries
 from bench.measure import Bench
 from bench.peers.run import FailedError
-from bench.report import PICTURE, Result, Run, drawn, page, table
+from bench.report import PICTURE, Result, Run, drawn, page, sections, table
 from infra.embedded import PartError, cluster
 from infra.embedded.child import interrupt
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"round {number + 1} of {given.rounds}", flush=True)
             for one in reversed(chosen) if number % 2 else chosen:
                 _measure(bench, number, results[one.key])
-    print("\n" + table(list(results.values())), flush=True)
+    print("\n" + (table if len(given.windows) > 1 else sections)(list(results.values())), flush=True)
     if len(given.windows) <= 1:
         _report(given, list(results.values()))
 

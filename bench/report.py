@@ -58,15 +58,22 @@ class Run:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each result, of one list of windows or several; ratios to the bare consumer and to the flow with the same windows."""
+    """A row for each result; ratios to the bare consumer, and to the flow with the same windows, which are named where they are several."""
+    several = len({result.entry.windows for result in results if result.entry.of.key != BARE}) > 1
     limit = next((result.middle for result in results if result.entry.of.key == BARE), 0.0)
     flows = {result.entry.windows: result.middle for result in results if result.entry.of.key == FLOW}
     head = "| | events/s, median (min to max) | of the bare consumer | the flow is so many times as fast | peak memory, MB |\n"
-    return head + "|---|---|---|---|---|\n" + "".join(_row(result, limit, flows.get(result.entry.windows, 0.0)) for result in results)
+    return (
+        head
+        + "|---|---|---|---|---|\n"
+        + "".join(
+            _row(result, limit, flows.get(result.entry.windows, 0.0), named=several and result.entry.of.key != BARE) for result in results
+        )
+    )
 
 
-def _row(result: Result, limit: float, flow: float) -> str:
-    name = result.entry.of.name + ("" if result.entry.key in {result.entry.of.key, f"{FLOW}-12", "kafka-streams-12"} else _windows(result))
+def _row(result: Result, limit: float, flow: float, *, named: bool) -> str:
+    name = result.entry.of.name + (f", {result.entry.windows}" if named else "")
     if not result.middle:
         return f"| {name} | {_short(result.said) or 'not measured'} | | | |\n"
     spread = f"{result.middle:,.0f} ({min(result.rates):,.0f} to {max(result.rates):,.0f})"
@@ -75,20 +82,24 @@ def _row(result: Result, limit: float, flow: float) -> str:
     return f"| {name} | {spread} | {share} | {times} | {result.peak_mb:,} |\n"
 
 
-def _windows(result: Result) -> str:
-    return f", {result.entry.windows}"
-
-
 def _short(said: str) -> str:
     """Its first line and its last, without what a table cannot hold."""
     lines = [line.strip() for line in said.replace("|", "/").splitlines()]
     return " ".join([*lines[:1], *lines[1:][-1:]])[:200]
 
 
+def sections(results: Sequence[Result]) -> str:
+    """A table for each list of windows, the bare consumer in all of them."""
+    bare = [result for result in results if result.entry.of.key == BARE]
+    parts = []
+    for windows in dict.fromkeys(result.entry.windows for result in results):
+        kept = [result for result in results if result.entry.windows == windows and result.entry.of.key != BARE]
+        parts += [f"## {windows.count(',') + 1} window sizes: {windows.replace(',', ', ')}\n", table([*kept, *bare])]
+    return "\n".join(parts)
+
+
 def page(results: Sequence[Result], run: Run, *, picture: bool) -> str:
     """docs/benchmark.md."""
-    lists = list(dict.fromkeys(result.entry.windows for result in results))
-    bare = [result for result in results if result.entry.of.key == BARE]
     rounds = "1 round" if run.rounds == 1 else f"{run.rounds} rounds"
     asked = f"{run.events:,} events of {run.groups:,} groups, {run.density:,} a second of event time, {rounds}; {run.date}.\n"
     parts = [
@@ -97,10 +108,7 @@ def page(results: Sequence[Result], run: Run, *, picture: bool) -> str:
         asked,
         *([f"![The rates of the first table and of the second, on a logarithmic scale]({PICTURE})\n"] if picture else []),
     ]
-    for windows in lists:
-        of_list = [result for result in results if result.entry.windows == windows]
-        beside = [] if any(result.entry.of.key == BARE for result in of_list) else bare
-        parts += [f"## {windows.count(',') + 1} window sizes: {windows.replace(',', ', ')}\n", table([*of_list, *beside])]
+    parts.append(sections(results))
     failed = [f"- {result.entry.of.name}: {_short(result.said)}\n" for result in results if result.said]
     parts += ["## What did not go well\n", "".join(failed)] if failed else []
     parts += ["## How it is measured\n", _how(run)]

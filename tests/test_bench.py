@@ -121,6 +121,7 @@ def test_a_quarter_is_passed_on_the_line_between_two_reports() -> None:
     assert crossing(reads, 20) == 1.5
     assert crossing(reads, 40) == 2.0
     assert crossing(reads, 50) == 2.25
+    assert crossing(reads, 80) == 3.0
     with pytest.raises(FailedError, match="handled 81"):
         crossing(reads, 81)
 
@@ -179,6 +180,15 @@ def test_the_page_says_how_it_came_about_and_repeats_the_limit_beside_each_list_
     assert "- Quix Streams: wrong results: 3 rows missing" in said
     assert "**Kafka Streams**, 2,000,000 events" in said
     assert "**Quix Streams**, 400,000 events" in said
+
+
+def test_rows_of_several_lists_of_windows_name_them() -> None:
+    lines = table([result(FLOW, 10.0, windows="10s"), result(FLOW, 5.0, windows="1s"), result(BARE, 20.0, windows="10s")]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "the flow, exactly once, 10s",
+        "the flow, exactly once, 1s",
+        "bare consumer",
+    ]
 
 
 def test_several_lists_of_windows_compare_the_flow_alone() -> None:

@@ -5,6 +5,8 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.clicks import PARTITIONS
 from bench.peers import Reads, told
 
+BATCH = 1_000
+
 
 def main() -> None:
     """Read all of the topic."""
@@ -21,8 +23,8 @@ def main() -> None:
     )
     consumer.assign([TopicPartition(given.topic, partition, 0) for partition in range(PARTITIONS)])
     reads = Reads(given.total)
-    while reads.count < given.total:
-        reads.add(len(consumer.consume(1_000, 1)))
+    while (left := given.total - reads.count) > 0:
+        reads.add(len(consumer.consume(min(BATCH, left), 1)))  # asked for more than there is, it would wait for the second to pass
     consumer.close()
 
 
