@@ -7,6 +7,7 @@ results are right. Given several lists of windows, the flow alone is measured wi
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from infra.embedded.child import interrupt
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fill, measure in turns, report."""
     signal.signal(signal.SIGTERM, interrupt)
-    given = _parsed(arguments)
+    given, load = _parsed(arguments), os.getloadavg()[0]
     chosen = [one for one in entries(given.windows) if not given.only or (one.of.key if given.windows else one.key) in given.only]
     results = {one.key: Result(one) for one in chosen}
     with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _measure(bench, number, results[one.key])
     print("\n" + (table if len(given.windows) > 1 else sections)(list(results.values())), flush=True)
     if len(given.windows) <= 1:
-        _report(given, list(results.values()))
+        _report(given, list(results.values()), load)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -85,8 +86,8 @@ def _measure(bench: Bench, number: int, result: Result) -> None:
     print(f"  {one.key}: {rate / 1e6:.3f} M events/s, peak memory {bench.peak_mb:,} MB", flush=True)
 
 
-def _report(given: argparse.Namespace, results: list[Result]) -> None:
-    run = Run(given.events, given.groups, given.density, given.rounds, " ".join(given.said), f"{datetime.now(UTC):%Y-%m-%d}")
+def _report(given: argparse.Namespace, results: list[Result], load: float) -> None:
+    run = Run(given.events, given.groups, given.density, given.rounds, " ".join(given.said), f"{datetime.now(UTC):%Y-%m-%d}", load)
     bars, picture = drawn(results), given.report / PICTURE
     if bars and PYTHON.exists():
         command = [str(PYTHON), "-m", "bench.picture", str(picture)]
