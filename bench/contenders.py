@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.clicks import TOPIC
 from bench.measure import Bench
 from bench.peers.run import THREADS, FailedError
+from flows.windows import parse_window
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".bench" / "bin" / "python"  # what bench/requirements.lock makes: `make bench-setup`
@@ -135,5 +136,7 @@ def entries(lists: list[str]) -> list[Entry]:
     if len(lists) > 1:
         several = [Entry(BY_KEY[FLOW], windows, f"{FLOW}-{windows}") for windows in lists]
         return [*several, Entry(BY_KEY[BARE], lists[0], BARE)]
-    same = [Entry(contender, lists[0] if lists else THREE, contender.key) for contender in CONTENDERS]
+    shared = lists[0] if lists else THREE
+    tumbling = all("-" not in parse_window(spelled).label for spelled in shared.split(","))
+    same = [Entry(one, shared, one.key) for one in CONTENDERS if tumbling or one.key not in COMMANDS]  # peers keep tumbling windows
     return same if lists else [*same, *(Entry(BY_KEY[key], TWELVE, f"{key}-12") for key in (FLOW, "kafka-streams"))]

@@ -57,10 +57,13 @@ def results(found: pl.DataFrame, windows_ms: Sequence[int]) -> pl.DataFrame:
     figures = [pl.len().cast(pl.Int64).alias("events"), amount.sum().alias("sum"), amount.min().alias("min"), amount.max().alias("max")]
     return pl.concat(
         [
-            found.group_by((pl.col("time") // size * size).alias("start_ms"), "country")
-            .agg(figures)
-            .select(pl.lit(size, pl.Int64).alias("window_ms"), "start_ms", "country", *VALUES)
-            for size in windows_ms
+            pl.DataFrame(schema=COLUMNS),
+            *(
+                found.group_by((pl.col("time") // size * size).alias("start_ms"), "country")
+                .agg(figures)
+                .select(pl.lit(size, pl.Int64).alias("window_ms"), "start_ms", "country", *VALUES)
+                for size in windows_ms
+            ),
         ]
     )
 

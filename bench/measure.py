@@ -61,7 +61,7 @@ class Bench:
             return self._rate(program, total, program.reads[-1][0])
 
     def flow(self, number: int, windows: str, *, durable: bool) -> float:
-        """`python -m bytewax.run flows.kpi`; durable: with a recovery directory, exactly once."""
+        """`python -m bytewax.run flows.kpi`; durable: with a recovery directory, exactly once. Checks tumbling windows only."""
         parsed = [parse_window(spelled) for spelled in windows.split(",")]
         topics = {f"kpi.{TOPIC}.{window.label}": window for window in parsed}
         tumbling = {topic: window.size_ms for topic, window in topics.items() if "-" not in window.label}

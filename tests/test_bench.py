@@ -41,6 +41,10 @@ def test_a_click_on_the_edge_belongs_to_the_later_window() -> None:
     ]
 
 
+def test_no_windows_have_no_results() -> None:
+    assert expected.results(clicks((1, "a", 1.0)), []).is_empty()
+
+
 def test_the_expected_results_are_those_of_plain_loops() -> None:
     dice = random.Random(7)
     drawn_clicks = [(START_MS + dice.randrange(900_000), f"k{dice.randrange(5)}", dice.uniform(-50, 50)) for _ in range(2_000)]
@@ -200,6 +204,7 @@ def test_the_page_of_a_short_run_says_that_its_times_say_nothing() -> None:
 def test_several_lists_of_windows_compare_the_flow_alone() -> None:
     assert [(one.of.key, one.windows) for one in entries(["10s", "1h/1s"])] == [(FLOW, "10s"), (FLOW, "1h/1s"), (BARE, "10s")]
     assert {one.windows for one in entries(["10s"])} == {"10s"}
+    assert {one.of.key for one in entries(["10s,1h/1s"])} == {FLOW, "flow-at-least-once", BARE}
     assert [one.key for one in entries([]) if one.windows == TWELVE] == ["flow-12", "kafka-streams-12"]
 
 
