@@ -2,8 +2,8 @@
 
 In: --events, --groups, --density, --windows, --rounds, --only. Out: a table, and docs/benchmark.md with a picture. A time counts when the
 results are right. Given several lists of windows, the flow alone is measured with each of them, and no page is written:
-`--windows 10s --windows 1s --windows 1h/1s`. Rows of windows other than tumbling ones are not checked: their time ends when none has come for
-three seconds.
+`--windows 10s --windows 1s --windows 1h/1s`. Rows of windows other than tumbling ones are not checked: their time ends when none has come
+for three seconds.
 """
 
 import argparse
