@@ -2,8 +2,9 @@
 
 bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
+peers := .bench/.made-from-$(shell cksum < bench/requirements.lock | tr ' ' -)
 
-.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench bench-scale chaos load lock clean
+.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench bench-setup bench-scale chaos load lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,13 +84,14 @@ fix: $(stamp) ## mend what ruff can mend, and format
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
 
-bench: $(stamp) ## measure events per second, beside a bare consumer in the same run
-	@$(bin)/python -m bench
+bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (20 minutes; BENCH="--events 400000 --rounds 1 --only flow")
+	@exec $(bin)/python -m bench $(BENCH)
 
-bench-scale: $(stamp) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
+bench-setup: $(stamp) $(peers) ## make .bench, the environment of bench/requirements.lock: Quix Streams, and what draws the picture
+
+bench-scale: $(stamp) bench-setup ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
 	@$(bin)/python -m bench.scale $(SCALE)
-	@[ -x .bench/bin/python ] || echo "make: no picture: matplotlib stands in .bench"
-	@[ ! -x .bench/bin/python ] || .bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
+	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)
@@ -104,10 +106,11 @@ lock: $(stamp) ## make every lock anew: what the project, its images and their j
 	@$(compile) pyproject.toml --extra dev --output-file requirements.lock
 	@$(compile) pyproject.toml --constraint requirements.lock --output-file infra/images/app/requirements.lock
 	@$(compile) infra/images/java/requirements.in --output-file infra/images/java/requirements.lock
+	@$(compile) bench/requirements.in --output-file bench/requirements.lock
 	@for home in infra/embedded infra/images/kafka infra/images/zookeeper bench/peers/kafka_streams bench/peers/flink_sql; do (cd $$home && $(CURDIR)/$(bin)/jgo --resolver python lock) || exit; done
 
 clean: ## remove .venv and everything else that the targets made, but for .kpi: it holds where flows are (make reset)
-	@rm -rf .venv .demo .chaos .load .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .bench .demo .chaos .load .cluster .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(stamp):
 	@for python in python3 python3.12 python3.11 ""; do \
@@ -118,4 +121,9 @@ $(stamp):
 	echo "making .venv with $$($$python --version) ..." && rm -rf .venv && $$python -m venv .venv
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(peers): bench/requirements.lock
+	@echo "making .bench ..." && rm -rf .bench && $(bin)/python -m venv .bench
+	@.bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement bench/requirements.lock
 	@touch $@

@@ -1,56 +1,106 @@
-"""`make bench`: events a second, end to end through a real broker, beside a bare consumer that does nothing, in one run.
+"""`make bench`: events a second, end to end through a real broker, of the flow, its peers and a consumer that does nothing, in one run.
 
-In: --events, --groups, --windows, --rounds. Out: a table of medians and their ratio. The flow's results are checked before its time counts.
-Given several lists of windows, the flow is measured with each of them in turn: `--windows 10s --windows 1s --windows 1h/1s`.
+In: --events, --groups, --density, --windows, --rounds, --only. Out: a table, and docs/benchmark.md with a picture. A time counts when the
+results are right. Given several lists of windows, the flow alone is measured with each of them, and no page is written:
+`--windows 10s --windows 1s --windows 1h/1s`. Rows of windows other than tumbling ones are not checked: their time ends when none has come
+for three seconds.
 """
 
 import argparse
-import statistics
+import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from bench.clicks import EVENTS_A_SECOND, PARTITIONS, fill
+from bench.contenders import CONTENDERS, PARTS, PYTHON, ROOT, entries
 from bench.measure import Bench
-from infra.embedded import cluster
+from bench.peers.run import FailedError
+from bench.report import PICTURE, Result, Run, drawn, page, sections, table
+from infra.embedded import PartError, cluster
+from infra.embedded.child import interrupt
 
-WINDOWS = "10s,1m,5m"
-BARE = "bare consumer that does nothing"
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fill, measure in turns, report."""
+    signal.signal(signal.SIGTERM, interrupt)
+    given, load = _parsed(arguments), os.getloadavg()[0]
+    chosen = [one for one in entries(given.windows) if not given.only or (one.of.key if given.windows else one.key) in given.only]
+    results = {one.key: Result(one) for one in chosen}
+    with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
+        for topic in dict.fromkeys(one.of.topic for one in chosen):
+            events = given.events // PARTS[topic]
+            print(f"writing {events:,} events of {given.groups:,} groups to {PARTITIONS} partitions of {topic} ...", flush=True)
+            fill(running.bootstrap, running.registry_url, events, given.groups, given.density, topic=topic)
+        bench = Bench(running.environ, given.events, Path(home))
+        for number in range(given.rounds):
+            print(f"round {number + 1} of {given.rounds}", flush=True)
+            for one in reversed(chosen) if number % 2 else chosen:
+                _measure(bench, number, results[one.key])
+    print("\n" + (table if len(given.windows) > 1 else sections)(list(results.values())), flush=True)
+    if len(given.windows) <= 1:
+        _report(given, list(results.values()), load)
 
 
-def main() -> None:
-    """Fill, warm up, measure in turns, print."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=8_000_000)
     parser.add_argument("--groups", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--windows", action="append", help="a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m)")
+    windows = "a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m; and twelve of some contenders)"
+    parser.add_argument("--windows", action="append", default=[], help=windows)
     parser.add_argument("--density", type=int, default=EVENTS_A_SECOND, help="events a second of event time")
-    given = parser.parse_args()
-    lists = given.windows or [WINDOWS]
-    with tempfile.TemporaryDirectory(prefix="kpi-bench-", ignore_cleanup_errors=True) as home, cluster() as running:
-        sys.stdout.write(f"writing {given.events:,} events of {given.groups:,} groups to {PARTITIONS} partitions ...\n")
-        fill(running.bootstrap, running.registry_url, given.events, given.groups, given.density)
-        bench = Bench(running.environ, given.events, Path(home))
-        kinds: dict[str, Callable[[int], float]] = {BARE: bench.bare}
-        for windows in lists:
-            kinds[f"the flow, at least once, {windows}"] = partial(bench.flow, windows=windows, durable=False)
-            kinds[f"the flow, exactly once, {windows}"] = partial(bench.flow, windows=windows, durable=True)
-        if len(lists) > 1:
-            kinds = {name: measure for name, measure in kinds.items() if "at least" not in name}
-        bench.bare(0)
-        rates: dict[str, list[float]] = {name: [] for name in kinds}
-        for number in range(given.rounds):
-            for name, measure in kinds.items():
-                rates[name].append(measure(number))
-    limit = statistics.median(rates[BARE])
-    sys.stdout.write(f"\n| {given.groups:,} groups | events/s, median (min to max) | of the bare consumer |\n|---|---|---|\n")
-    for name, measured in rates.items():
-        middle = statistics.median(measured)
-        sys.stdout.write(f"| {name} | {middle:,.0f} ({min(measured):,.0f} to {max(measured):,.0f}) | {middle / limit:.2f} |\n")
+    names = [*(contender.key for contender in CONTENDERS), *(one.key for one in entries([]) if one.key.endswith("-12"))]
+    parser.add_argument("--only", action="append", choices=names, help="a contender, several times for several (default: all)")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs", help="the directory of benchmark.md and benchmark.svg")
+    given = parser.parse_args(arguments)
+    given.said = ["make bench", *(["BENCH=" + json.dumps(" ".join(_told(arguments)))] if _told(arguments) else [])]
+    return given
+
+
+def _told(arguments: Sequence[str] | None) -> list[str]:
+    """The arguments but for where the page goes, which is of no interest on it."""
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    if "--report" in told:
+        del told[(at := told.index("--report")) : at + 2]
+    return told
+
+
+def _measure(bench: Bench, number: int, result: Result) -> None:
+    one = result.entry
+    print(f"  {one.key} ...", flush=True)
+    try:
+        rate = one.measure(bench, number)
+    except (FailedError, PartError, ImportError, KafkaException) as error:
+        result.said = f"{error}"
+        print(f"  {one.key}: {error}", flush=True)
+        return
+    result.rates.append(rate)
+    result.peak_mb = max(result.peak_mb, bench.peak_mb)
+    print(f"  {one.key}: {rate / 1e6:.3f} M events/s, peak memory {bench.peak_mb:,} MB", flush=True)
+
+
+def _report(given: argparse.Namespace, results: list[Result], load: float) -> None:
+    run = Run(given.events, given.groups, given.density, given.rounds, " ".join(given.said), f"{datetime.now(UTC):%Y-%m-%d}", load)
+    bars, picture = drawn(results), given.report / PICTURE
+    if bars and PYTHON.exists():
+        command = [str(PYTHON), "-m", "bench.picture", str(picture)]
+        subprocess.run(command, input=json.dumps(bars), text=True, check=True, cwd=ROOT)
+    else:
+        picture.unlink(missing_ok=True)
+        print("no picture: nothing was measured" if not bars else "no picture: make bench-setup makes what draws it", flush=True)
+    (given.report / "benchmark.md").write_text(page(results, run, picture=picture.exists()))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

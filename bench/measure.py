@@ -1,147 +1,211 @@
-"""One filled topic on one broker, read whole: by the flow, and by a consumer that does nothing. In: how. Out: events a second, checked."""
+"""Filled topics on one broker, read whole by one contender after another. In: which, and how. Out: messages a second, results checked.
+
+The time of each begins when it has handled a quarter of its topic, so that whatever compiles or warms up has done so, and ends with its
+last result in Kafka. It counts when the results are those of bench/expected.py.
+"""
 
 import io
 import json
-import os
 import re
-import subprocess
+import shutil
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fastavro
-from confluent_kafka import Consumer, TopicPartition
+import polars as pl
 
+from bench import expected
 from bench.clicks import CONFIG, PARTITIONS, TOPIC
+from bench.peers.run import THREADS, FailedError, Program, crossing
+from bench.topic import Ends, Looker
+from flows import topics as kafka
 from flows.registry import Registry
 from flows.windows import parse_window
-from infra.embedded.child import free_port
+from infra.embedded.child import check_interrupt, free_port
 
-PATIENCE_S = 300.0
+PATIENCE_S = 300.0  # without a message handled
+WAIT_S = 60.0  # for rows that are missing, all messages read
 STILL_S = 3.0
+LOOK_S = 0.02
+TELL_S = 10.0
+SAMPLE_S = 0.5
+WARM = 4  # the time counts from this part of the topic on
+
+
+class WrongError(FailedError):
+    """Results that are not those expected."""
 
 
 class Bench:
-    """One filled topic on one broker; every measurement reads all of it."""
+    """One filled topic, and perhaps smaller ones, on one broker; every measurement reads all of one."""
 
     def __init__(self, environ: Mapping[str, str], events: int, home: Path) -> None:
         self.environ, self.events, self.home = dict(environ), events, home
-        self.total = events + PARTITIONS
-        self.windows: list[str] = []  # of the flow that runs: as topics spell them
-        (home / "kpi.toml").write_text(CONFIG)
+        self.peak_mb = 0  # of the last contender that ran
+        self._looker = Looker(self.environ["KAFKA_BOOTSTRAP_SERVERS"])
+        self._clicks: dict[str, pl.DataFrame] = {}
+        self._expected: dict[tuple[str, tuple[int, ...]], pl.DataFrame] = {}
+        only = f'[defaults]\ntopics = {{ include = ["{TOPIC.replace(".", "[.]")}"] }}'  # not the peers' own
+        (home / "kpi.toml").write_text(CONFIG.replace("[defaults]", only))
 
-    def bare(self, _: int) -> float:
-        """confluent-kafka's consumer, settings as fast as we know them, doing nothing with the messages."""
-        consumer = self._consumer({"queued.max.messages.kbytes": 65_536, "queued.min.messages": 200_000, "fetch.queue.backoff.ms": 5})
-        consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
-        count = len(consumer.consume(1, 30))
-        first, started = count, time.perf_counter()
-        while count < self.total:
-            count += len(consumer.consume(1_000, 1))
-        rate = (count - first) / (time.perf_counter() - started)
-        consumer.close()
-        return rate
+    def bare(self, number: int) -> float:
+        """A consumer that does nothing: the limit. It has no results."""
+        total, name = self._total(TOPIC), f"bare{number}"
+        environ = self._told(TOPIC, "none", (), name)
+        with Program([sys.executable, "-m", "bench.peers.bare"], environ, self.home / f"{name}.log") as program:
+            self._all_read(program, total)
+            return self._rate(program, total, program.reads[-1][0])
 
     def flow(self, number: int, windows: str, *, durable: bool) -> float:
-        """`python -m bytewax.run flows.kpi`, from its first counted event to its last final row in Kafka."""
-        self.windows = [parse_window(spelled).label for spelled in windows.split(",")]
-        name = f"bench{number}{'durable' if durable else ''}-{self.windows[0]}-{len(self.windows)}"
-        recovery = self.home / name
-        arguments: list[str] = []
+        """`python -m bytewax.run flows.kpi`; durable: with a recovery directory, exactly once. Checks tumbling windows only."""
+        parsed = [parse_window(spelled) for spelled in windows.split(",")]
+        topics = {f"kpi.{TOPIC}.{window.label}": window for window in parsed}
+        tumbling = {topic: window.size_ms for topic, window in topics.items() if "-" not in window.label}
+        want = self._wanted(TOPIC, tuple(tumbling.values()))
+        name = f"bench{number}{'durable' if durable else ''}-{parsed[0].label}-{len(parsed)}"
+        recovery, port = self.home / name, free_port()
+        command = [sys.executable, "-m", "bytewax.run", "flows.kpi"]
         if durable:
             recovery.mkdir()
-            subprocess.run([sys.executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True, capture_output=True)
-            arguments = ["-r", str(recovery), "-s", "1", "-b", "0"]
-        port = free_port()
+            made = Program([sys.executable, "-m", "bytewax.recovery", str(recovery), "1"], {}, self.home / f"{name}.log")
+            _ended(made)
+            command += ["-r", str(recovery), "-s", "1", "-b", "0"]
         environ = {
-            **os.environ,
             **self.environ,
             "KPI_FLOW_ID": name,
             "KPI_CONFIG": str(self.home / "kpi.toml"),
             "KPI_METRICS_PORT": str(port),
             "KPI_WINDOWS": windows,
         }
-        ends_before = self._ends()
-        with (self.home / f"{name}.log").open("w") as log:
-            command = [sys.executable, "-m", "bytewax.run", "flows.kpi", *arguments]
-            child = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        total, before = self._total(TOPIC), self._looker.ends(topics)
+        with Program(command, environ, self.home / f"{name}.log") as program:
+            self._all_read(program, total, lambda: program.reads.append((time.perf_counter(), _counted(port))))
+            ended = self._settled(program, topics, before, lambda: self._wrong_rows(tumbling, before, want))
+            return self._rate(program, total, ended)
+
+    def peer(self, name: str, command: Sequence[str], windows: str, topic: str) -> float:
+        """A program that keeps the contract of bench/peers."""
+        windows_ms = tuple(parse_window(spelled).size_ms for spelled in windows.split(","))
+        want, total, there = self._wanted(topic, windows_ms), self._total(topic), self._looker.topics()
+        out = f"bench.out.{name}"
+        kafka.ensure(kafka.administrator({"bootstrap.servers": self.environ["KAFKA_BOOTSTRAP_SERVERS"]}), {out: (PARTITIONS, {})})
         try:
-            first, started = self._wait(child, port, lambda count: count > 0)
-            self._wait(child, port, lambda count: count >= self.total)
-            rate = (self.total - first) / (self._settled(child, ends_before) - started)
-            peak_mb = _peak_mb(child.pid)
+            with Program(command, self._told(topic, out, windows_ms, name), self.home / f"{name}.log") as program:
+                self._all_read(program, total)
+                ended = self._settled(program, [out], {}, lambda: self._wrong_results(out, want))
+                return self._rate(program, total, ended)
         finally:
-            child.terminate()
-            child.wait(30)
-        self._check(ends_before)
-        sys.stdout.write(f"  {name}: {rate / 1e6:.2f} M events/s, peak memory {peak_mb} MB\n")
-        return rate
+            self._looker.delete(made for made in self._looker.topics() - there if not made.startswith("_"))
+            shutil.rmtree(self.home / name)
 
-    def _wait(self, child: "subprocess.Popen[bytes]", port: int, done: Callable[[int], bool]) -> tuple[int, float]:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline and child.poll() is None:
-            if done(count := _counted(port)):
-                return count, time.perf_counter()
-            time.sleep(0.02)
-        raise RuntimeError(f"the flow did not read everything; see {self.home}")
-
-    def _settled(self, child: "subprocess.Popen[bytes]", before: Mapping[tuple[str, int], int]) -> float:
-        """When the last row went out: the ends of the KPI topics have not moved for three seconds since."""
-        ends, moved = before, time.perf_counter()
-        while time.perf_counter() - moved < STILL_S or ends == before:
-            if child.poll() is not None:
-                raise RuntimeError(f"the flow ended; see {self.home}")
-            now = self._ends()
-            if now != ends:
-                ends, moved = now, time.perf_counter()
-            time.sleep(0.02)
-        return moved
-
-    def _consumer(self, more: Mapping[str, object]) -> Consumer:
-        return Consumer(
-            {"bootstrap.servers": self.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "bench", "enable.auto.commit": False, **more}
-        )
-
-    def _ends(self) -> dict[tuple[str, int], int]:
-        if not hasattr(self, "looker"):
-            self.looker = self._consumer({})
-        there = self.looker.list_topics(timeout=10).topics
-        topics = [name for window in self.windows if (name := f"kpi.{TOPIC}.{window}") in there]
+    def _told(self, topic: str, out: str, windows_ms: Sequence[int], name: str) -> dict[str, str]:
+        home = self.home / name
+        home.mkdir()
         return {
-            (name, p): self.looker.get_watermark_offsets(TopicPartition(name, p), 10)[1] for name in topics for p in there[name].partitions
+            **self.environ,
+            "PEER_TOPIC": topic,
+            "PEER_WINDOWS": ",".join(map(str, windows_ms)),
+            "PEER_OUT": out,
+            "PEER_TOTAL": str(self._total(topic)),
+            "PEER_HOME": str(home),
+            "PEER_THREADS": str(THREADS),
         }
 
-    def _check(self, before: Mapping[tuple[str, int], int]) -> None:
-        """Every event is in exactly one final row of every tumbling window size."""
-        registry = Registry(self.environ["SCHEMA_REGISTRY_URL"])
-        ends = self._ends()
-        for window in [label for label in self.windows if "-" not in label]:
-            name = f"kpi.{TOPIC}.{window}"
-            latest = registry.latest(f"{name}-value")
-            schema: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
-            counted = 0
-            for topic, partition in [at for at in ends if at[0] == name]:
-                low, high = before.get((topic, partition), 0), ends[topic, partition]
-                for value in self._values(topic, partition, low, high):
-                    row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
-                    counted += row["events"] if row["final"] else 0
-            if counted != self.events:
-                raise RuntimeError(f"{name}: final rows count {counted} events, want {self.events}")
+    def _total(self, topic: str) -> int:
+        return sum(self._looker.ends([topic]).values())
 
-    def _values(self, topic: str, partition: int, low: int, high: int) -> list[bytes]:
-        consumer = self._consumer({"isolation.level": "read_committed", "enable.partition.eof": True})
-        consumer.assign([TopicPartition(topic, partition, low)])
-        values: list[bytes] = []
-        while True:
-            for message in consumer.consume(1_000, 0.5):
-                if message.error():
-                    consumer.close()
-                    return values
-                if (message.offset() or 0) < high and (value := message.value()) is not None:
-                    values.append(value)
+    def _wanted(self, topic: str, windows_ms: tuple[int, ...]) -> pl.DataFrame:
+        if topic not in self._clicks:
+            values = (message.value() or b"" for message in self._looker.messages(topic, {}))
+            self._clicks[topic] = expected.without_closing(expected.clicks(values))
+        if (topic, windows_ms) not in self._expected:
+            self._expected[topic, windows_ms] = expected.results(self._clicks[topic], windows_ms)
+        return self._expected[topic, windows_ms]
+
+    def _all_read(self, program: Program, total: int, look: Callable[[], None] = lambda: None) -> None:
+        """Returns when the contender has handled all messages."""
+        told = moved = time.monotonic()
+        sampled = 0.0
+        last = 0
+        while (count := program.reads[-1][1]) < total:
+            check_interrupt()
+            program.check()
+            now = time.monotonic()
+            moved, last = (now, count) if count != last else (moved, last)
+            if now - moved > PATIENCE_S or program.exit_code == 0:
+                raise FailedError(f"stopped reading after {count:,} of {total:,} messages")
+            if now - sampled > SAMPLE_S:
+                sampled = now
+                program.peak_mb()
+            if now - told > TELL_S:
+                told = now
+                print(f"    {count:,} of {total:,} read, memory so far {program.peak_mb():,} MB", flush=True)
+            look()
+            time.sleep(LOOK_S)
+
+    def _settled(self, program: Program, topics: Mapping[str, object] | Sequence[str], before: Ends, wrong: Callable[[], str]) -> float:
+        """When the last row went out: the ends of the topics have not moved for three seconds since, and the rows are those expected."""
+        ends, moved, looked, said = self._looker.ends(topics), time.perf_counter(), before, "no results"
+        while said:
+            check_interrupt()
+            program.check()
+            if (now := self._looker.ends(topics)) != ends:
+                ends, moved = now, time.perf_counter()
+            still_s = time.perf_counter() - moved
+            if still_s > STILL_S and ends != looked:
+                program.peak_mb()
+                looked, said = ends, wrong()
+            elif said and (still_s > WAIT_S or (program.exit_code == 0 and still_s > STILL_S)):
+                raise WrongError(f"wrong results: {said}")
+            time.sleep(LOOK_S)
+        return moved
+
+    def _rate(self, program: Program, total: int, ended: float) -> float:
+        warm = total // WARM
+        self.peak_mb = program.peak_mb()
+        return (total - warm) / (ended - crossing(program.reads, warm))
+
+    def _wrong_results(self, out: str, want: pl.DataFrame) -> str:
+        rows = ((message.key() or b"", message.value() or b"") for message in self._looker.messages(out, {}))
+        return expected.differences(expected.written(_bytes(row) for row in rows), want)
+
+    def _wrong_rows(self, topics: Mapping[str, int], before: Ends, want: pl.DataFrame) -> str:
+        """Every final row of the flow, with all of its KPIs."""
+        if not topics:
+            return ""
+        rows = pl.concat([self._final_rows(topic, size_ms, before) for topic, size_ms in topics.items()])
+        mean = pl.col("sum") / pl.col("events")
+        odd = rows.filter((pl.col("clicks") != pl.col("events")) | ~((pl.col("basket") - mean).abs() <= expected.NEAR * mean.abs()))
+        said = f"{len(odd):,} rows with other means or counts" if len(odd) else ""
+        return expected.differences(rows.select(*expected.COLUMNS), want) or said
+
+    def _final_rows(self, topic: str, size_ms: int, before: Ends) -> pl.DataFrame:
+        latest = Registry(self.environ["SCHEMA_REGISTRY_URL"]).latest(f"{topic}-value")
+        schema: Any = fastavro.parse_schema(json.loads(latest[1] if latest else "null"))
+        found = []
+        for message in self._looker.messages(topic, before):
+            row: Any = fastavro.schemaless_reader(io.BytesIO(_bytes(((message.value() or b""), b""))[0][5:]), schema, None)
+            if row["final"]:
+                start_ms = round(row["window_start"].timestamp() * 1000)
+                kpis = [row["revenue"], row["smallest"], row["largest"], row["clicks"], row["basket"]]
+                found.append((size_ms, start_ms, row["country"], row["events"], *kpis))
+        return pl.DataFrame(found, {**expected.COLUMNS, "clicks": pl.Int64, "basket": pl.Float64}, orient="row")
+
+
+def _bytes(row: tuple[str | bytes, str | bytes]) -> tuple[bytes, bytes]:
+    """Kafka's types say that a key or value may be text; it never is."""
+    key, value = (part.encode() if isinstance(part, str) else part for part in row)
+    return key, value
+
+
+def _ended(program: Program) -> None:
+    while program.exit_code is None:
+        time.sleep(LOOK_S)
+    program.check()
 
 
 def _counted(port: int) -> int:
@@ -153,8 +217,3 @@ def _counted(port: int) -> int:
     return int(
         sum(float(value) for value in re.findall(rf'^kpi_messages_total{{[^}}]*topic="{re.escape(TOPIC)}"}} (\S+)$', text, re.MULTILINE))
     )
-
-
-def _peak_mb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) // 1024

@@ -229,6 +229,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     made = {
         ".git",
         ".venv",
+        ".bench",
         ".chaos",
         ".load",
         ".cluster",
