@@ -87,9 +87,10 @@ fix: $(stamp) ## mend what ruff can mend, and format
 bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (20 minutes; BENCH="--events 400000 --rounds 1 --only flow")
 	@exec $(bin)/python -m bench $(BENCH)
 
-bench-setup: $(stamp) $(peers) ## make .bench, the environment of bench/requirements.lock: Quix Streams, and what draws the picture
+bench-setup: $(stamp) $(peers) ## what the peers of make bench need, and what draws its picture
+	@$(bin)/python -m bench.peers.java --download
 
-bench-scale: $(stamp) bench-setup ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
+bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
 	@$(bin)/python -m bench.scale $(SCALE)
 	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 

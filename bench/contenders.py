@@ -96,7 +96,7 @@ CONTENDERS = (
         "flink-sql",
         "Flink SQL",
         "Windowing table functions in two phases, larger windows of smaller ones, at least once, 2 slots in a JVM (bench/peers/flink_sql).",
-        QUARTER,
+        TOPIC,
         _peer("flink-sql", COMMANDS["flink-sql"]),
     ),
     Contender(
