@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 3
-PAUSE = timedelta(milliseconds=5)
+PAUSE_MS, LONGEST_MS = 5, 40  # how soon a reader is asked again that had nothing: twice as late each time, as each time wakes a worker
 TICK_MS = 200
 
 Item = Events | tuple[str, Any]
@@ -110,6 +110,7 @@ class Reader(StatefulSourcePartition[Item, State]):
         self.queue: queue.Queue[Emission | BaseException] = queue.Queue(AHEAD)
         self.number = number
         self.barrier = True
+        self.pause_ms = PAUSE_MS
         self.told_s = time.monotonic()
         self.closing = threading.Event()
         self.offsets = self._offsets()
@@ -152,13 +153,14 @@ class Reader(StatefulSourcePartition[Item, State]):
                 raise emission
             self._remember(emission)
             items += emission.items
+        self.pause_ms = PAUSE_MS if items else min(2 * self.pause_ms, LONGEST_MS)
         return items
 
     def next_awake(self) -> datetime | None:
-        """At once while there is something to pop, else soon; with ticks, at the next one."""
+        """At once while there is something to pop, else soon, and less and less soon; with ticks, at the next one."""
         if self.source.ticks:
             return next_tick(time.time())
-        return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
+        return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + timedelta(milliseconds=self.pause_ms)
 
     def snapshot(self) -> State:
         """Positions after the last item emitted. The engine calls next_batch again only when this is durable."""
