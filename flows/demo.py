@@ -50,7 +50,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What makes a topic's events: its share of the rate, the swing of a day and its hour (UTC) of most traffic, the key's field, values."""
+    """What makes a topic's events: its share of the rate, the swing of a day and its hour (UTC) of most traffic, the key, values."""
 
     share: float
     swing: float
