@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 3
-PAUSE_MS, LONGEST_MS = 5, 40  # how soon a reader is asked again that had nothing: twice as late each time, as each time wakes a worker
+PAUSE_MS, LONGEST_MS = 5, 40  # of a reader that has nothing: each look wakes a worker
 TICK_MS = 200
 
 Item = Events | tuple[str, Any]
@@ -46,6 +46,15 @@ def next_tick(now_s: float) -> datetime:
     [1000.2, 1000.2, 1000.2, 1000.4]
     """
     return datetime.fromtimestamp((int(now_s * 1000) // TICK_MS + 1) * TICK_MS / 1000, UTC)
+
+
+def next_pause(before_ms: int, found: int) -> int:
+    """How long a reader is left alone: PAUSE_MS after it had something, then twice as long each time, up to LONGEST_MS.
+
+    >>> next_pause(40, found=1), next_pause(5, found=0), next_pause(10, found=0), next_pause(40, found=0)
+    (5, 10, 20, 40)
+    """
+    return PAUSE_MS if found else min(2 * before_ms, LONGEST_MS)
 
 
 @dataclass
@@ -153,7 +162,7 @@ class Reader(StatefulSourcePartition[Item, State]):
                 raise emission
             self._remember(emission)
             items += emission.items
-        self.pause_ms = PAUSE_MS if items else min(2 * self.pause_ms, LONGEST_MS)
+        self.pause_ms = next_pause(self.pause_ms, len(items))
         return items
 
     def next_awake(self) -> datetime | None:
