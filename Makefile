@@ -86,7 +86,7 @@ fix: $(stamp) ## mend what ruff can mend, and format
 bench: $(stamp) ## measure events per second, beside a bare consumer in the same run
 	@$(bin)/python -m bench
 
-bench-latency: $(stamp) ## how long an event takes to its KPI row, at half of what the flow can bear (5 minutes; RATE=50000 SECONDS=60)
+bench-latency: $(stamp) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 SECONDS=120)
 	@$(bin)/python -m bench.latency $(if $(RATE),--rate "$(RATE)") $(if $(SECONDS),--seconds "$(SECONDS)")
 
 soak: $(stamp) ## what memory and disk of the flow do under half of what it can bear, 100,000 groups (5 minutes; MINUTES=30 RATE=50000)

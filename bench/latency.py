@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="events a second; else half of what a catch-up of --events shows")
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--out", type=Path, default=Path(".kpi/bench/latency.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/latency.md"))
     given = parser.parse_args()
