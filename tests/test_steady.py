@@ -70,7 +70,7 @@ def test_the_page_says_whether_final_rows_come_within_two_epochs(final_ms: float
 
 @pytest.mark.parametrize(("last", "said"), [(31.0, "held"), (32.0, "missed")])
 def test_the_page_says_whether_memory_has_grown(last: float, said: str) -> None:
-    samples = [{"at_s": at * 10.0, "rss": 1.0, "uss": last * (at == 7), "recovery": 2.0, "lag": at * 100.0} for at in range(8)]
+    samples = [{"at_s": at * 10.0, "rss": last * (at == 7), "uss": 1.0, "recovery": 2.0, "lag": at * 100.0} for at in range(8)]
     found = {"rate": 100.0, "source": "as asked for", "groups": 10, "cores": 2, "load": 1.0, "samples": samples}
     page = soak.report({**found, "judged": soak.judged(samples)})
     assert f"grew by {last:+.1f} MiB, goal below 32: {said}." in page
