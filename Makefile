@@ -4,10 +4,10 @@ bin   := .venv/bin
 stamp := .venv/.made-from-$(shell cksum < requirements.lock | tr ' ' -)
 peers := .bench/.made-from-$(shell cksum < bench/requirements.lock | tr ' ' -)
 
-.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench bench-setup bench-scale chaos load lock clean
+.PHONY: help setup init demo up down ps logs doctor clean-data flow dashboard explain plan reset verify repair replay-dead test-kpi test test-cluster check fix bench bench-setup bench-scale bench-latency soak chaos load lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(stamp) ## make .venv from requirements.lock, hashes checked (1 minute; then nothing)
 
@@ -93,6 +93,12 @@ bench-setup: $(stamp) $(peers) ## what the peers of make bench need, and what dr
 bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
 	@$(bin)/python -m bench.scale $(SCALE)
 	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
+
+bench-latency: $(stamp) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 SECONDS=120)
+	@$(bin)/python -m bench.latency $(if $(RATE),--rate "$(RATE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+
+soak: $(stamp) ## what memory and disk of the flow do under half of what it can bear, 100,000 groups (5 minutes; MINUTES=30 RATE=50000)
+	@$(bin)/python -m bench.soak $(if $(RATE),--rate "$(RATE)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)

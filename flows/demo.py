@@ -4,18 +4,16 @@ Time is cut into ticks. A tick's messages depend on nothing but the traffic, the
 again, by any process, in any order, with the same bytes.
 """
 
-import io
-import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import fastavro
 import numpy as np
-import numpy.typing as npt
+
+from flows.cells import Cells, Integers, decimals, doubles, flags, joined, longs, records, table, texts
 
 TICK_MS = 100
 DAY_MS = 86_400_000
@@ -27,8 +25,7 @@ RESULTS = ("APPROVED", "DECLINED", "ERROR")
 SITES = ("north", "south", "harbour", "airport", "campus", "depot")
 CUSTOMERS, DEVICES, MERCHANTS = 20_000, 240, 400
 
-Integers = npt.NDArray[np.int64]
-Row = Mapping[str, Any]
+Columns = Mapping[str, Cells]  # by the name of the field
 
 
 class Message(NamedTuple):
@@ -53,13 +50,13 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What makes a topic's events: its share of the rate, the swing of a day and its hour (UTC) of most traffic, the key, the rows."""
+    """What makes a topic's events: its share of the rate, the swing of a day and its hour (UTC) of most traffic, the key, values."""
 
     share: float
     swing: float
     peak_hour: float
     key: str
-    rows: Callable[[np.random.Generator, Integers, int], list[Row]]
+    columns: Callable[[np.random.Generator, Integers, int], Columns]
 
 
 def messages(topic: str, encode: "Encoder", traffic: Traffic, tick: int) -> list[Message]:
@@ -74,11 +71,12 @@ def messages(topic: str, encode: "Encoder", traffic: Traffic, tick: int) -> list
         rng.integers(traffic.late_ms, 2 * traffic.late_ms + 1, count),
         rng.integers(0, traffic.disorder_ms + 1, count),
     )
-    rows = shape.rows(rng, produced - delay, tick)
-    values: list[bytes | None] = [*encode(rows)]
+    columns = shape.columns(rng, produced - delay, tick)
+    values: list[bytes | None] = [*encode(columns)]
     for index in np.flatnonzero(rng.random(count) < traffic.broken).tolist():
         values[index] = BREAKS[int(rng.integers(len(BREAKS)))](values[index] or b"")
-    return [Message(row[shape.key].encode(), *rest) for row, *rest in zip(rows, values, produced.tolist(), strict=True)]
+    keys = [text[1:] for text in records([columns[shape.key]])]
+    return [*map(Message, keys, values, produced.tolist())]
 
 
 def daily(shape: Shape, time_ms: int) -> float:
@@ -94,18 +92,13 @@ class Encoder:
     """Rows of one schema -> values: a zero byte, the schema id (four bytes, big-endian), the Avro record."""
 
     def __init__(self, schema_id: int, text: str) -> None:
-        self._header = b"\0" + schema_id.to_bytes(4, "big")
-        self._schema = fastavro.parse_schema(json.loads(text))
+        self._header = table([b"\0" + schema_id.to_bytes(4, "big")])
+        self._fields = [field["name"] for field in json.loads(text)["fields"]]
 
-    def __call__(self, rows: Sequence[Row]) -> list[bytes]:
-        """The rows' values, in order. Times and decimals come as Avro's own longs and bytes."""
-        buffer, ends = io.BytesIO(), [0]
-        for row in rows:
-            buffer.write(self._header)
-            fastavro.schemaless_writer(buffer, self._schema, row)
-            ends.append(buffer.tell())
-        body = buffer.getvalue()
-        return [body[start:end] for start, end in itertools.pairwise(ends)]
+    def __call__(self, columns: Columns) -> list[bytes]:
+        """The rows' values, in order. Raises KeyError for a field that nobody makes."""
+        fields = [columns[name] for name in self._fields]
+        return records([self._header.take(np.zeros(len(fields[0].lengths), np.int64)), *fields])
 
 
 BREAKS: tuple[Callable[[bytes], bytes | None], ...] = (
@@ -117,100 +110,84 @@ BREAKS: tuple[Callable[[bytes], bytes | None], ...] = (
 )
 
 
-def _orders(rng: np.random.Generator, times: Integers, tick: int) -> list[Row]:
+def _orders(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
     count = len(times)
     quantity = rng.geometric(0.45, count)
     cents = (quantity * rng.lognormal(7.6, 0.6, count)).astype(np.int64) + 99  # median 20 EUR an item
-    columns = zip(
-        times.tolist(),
-        _skewed(rng, CUSTOMERS, count),
-        rng.choice(len(CHANNELS), count, p=(0.42, 0.38, 0.15, 0.05)).tolist(),
-        quantity.tolist(),
-        cents.tolist(),
-        rng.integers(0, 8 * len(COUPONS), count).tolist(),  # one order in eight has a coupon
-        _skewed(rng, len(CITIES), count),
-        strict=True,
-    )
-    return [
-        {
-            "order_id": f"o-{tick:x}-{index}",
-            "customer_id": f"c-{customer:05}",
-            "placed_at": time,
-            "channel": CHANNELS[channel],
-            "quantity": items,
-            "total": _decimal(total),
-            "coupon": COUPONS[coupon] if coupon < len(COUPONS) else None,
-            "address": {"country": CITIES[city][0], "city": CITIES[city][1]},
-        }
-        for index, (time, customer, channel, items, total, coupon, city) in enumerate(columns)
-    ]
+    return {
+        "placed_at": longs(times),
+        "order_id": _ids(f"o-{tick:x}-", count),
+        "customer_id": CUSTOMER.take(_skewed(rng, CUSTOMERS, count)),
+        "channel": longs(rng.choice(len(CHANNELS), count, p=(0.42, 0.38, 0.15, 0.05))),
+        "quantity": longs(quantity),
+        "total": decimals(cents),
+        "coupon": COUPON.take(np.minimum(rng.integers(0, 8 * len(COUPONS), count), len(COUPONS))),  # one order in eight has one
+        "address": CITY.take(_skewed(rng, len(CITIES), count)),
+    }
 
 
-def _readings(rng: np.random.Generator, times: Integers, tick: int) -> list[Row]:
+def _readings(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
     count = len(times)
     device = rng.integers(0, DEVICES, count)
     warmth = math.cos(2 * math.pi * (tick * TICK_MS / DAY_MS - 14 / 24))  # of the day: warmest at 14 h
-    columns = zip(
-        times.tolist(),
-        device.tolist(),
-        np.round(15 + device % 7 + 6 * warmth + rng.normal(0, 0.4, count), 2).tolist(),
-        np.clip(np.round(55 - 15 * warmth + rng.normal(0, 3, count), 1), 0, 100).tolist(),
-        np.round(rng.normal(1013, 4, count), 1).tolist(),
-        np.round(3.0 + rng.normal(0.6, 0.05, count), 3).tolist(),
-        strict=True,
-    )
-    return [
-        {
-            "device_id": f"d-{device:03}",
-            "measured_at": time,
-            "temperature": temperature,
-            "humidity": humidity,
-            "pressure": pressure,
-            "battery": battery if device % 4 else None,
-            "tags": {"site": SITES[device % len(SITES)], "firmware": "2.1" if device % 5 else "1.9"},
-        }
-        for time, device, temperature, humidity, pressure, battery in columns
-    ]
+    temperature = np.round(15 + device % 7 + 6 * warmth + rng.normal(0, 0.4, count), 2)
+    humidity = np.clip(np.round(55 - 15 * warmth + rng.normal(0, 3, count), 1), 0, 100)
+    pressure = np.round(rng.normal(1013, 4, count), 1)
+    battery = joined(longs(np.ones(count, np.int64)), doubles(np.round(3.0 + rng.normal(0.6, 0.05, count), 3)))
+    return {
+        "device_id": DEVICE.take(device),
+        "measured_at": longs(times),
+        "temperature": doubles(temperature),
+        "humidity": doubles(humidity),
+        "pressure": doubles(pressure),
+        "battery": battery.nowhere(device % 4 == 0),
+        "tags": TAGS.take(device),
+    }
 
 
-def _authorizations(rng: np.random.Generator, times: Integers, tick: int) -> list[Row]:
+def _authorizations(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
     count = len(times)
-    columns = zip(
-        (times * 1000 + rng.integers(0, 1000, count)).tolist(),
-        _skewed(rng, MERCHANTS, count),
-        rng.choice(len(RESULTS), count, p=(0.93, 0.06, 0.01)).tolist(),
-        (rng.lognormal(7.9, 1.0, count).astype(np.int64) + 50).tolist(),  # median 27 EUR
-        (rng.lognormal(4.6, 0.5, count).astype(np.int64) + 15).tolist(),  # median 115 ms
-        rng.choice(2, count, p=(0.3, 0.7)).astype(bool).tolist(),
-        strict=True,
-    )
-    return [
-        {
-            "authorization_id": f"a-{tick:x}-{index}",
-            "merchant_id": f"m-{merchant:03}",
-            "authorized_at": time,
-            "result": RESULTS[result],
-            "amount": _decimal(amount),
-            "latency_ms": latency,
-            "contactless": contactless,
-        }
-        for index, (time, merchant, result, amount, latency, contactless) in enumerate(columns)
-    ]
+    return {
+        "authorization_id": _ids(f"a-{tick:x}-", count),
+        "authorized_at": longs(times * 1000 + rng.integers(0, 1000, count)),
+        "merchant_id": MERCHANT.take(_skewed(rng, MERCHANTS, count)),
+        "result": longs(rng.choice(len(RESULTS), count, p=(0.93, 0.06, 0.01))),
+        "amount": decimals(rng.lognormal(7.9, 1.0, count).astype(np.int64) + 50),  # median 27 EUR
+        "latency_ms": longs(rng.lognormal(4.6, 0.5, count).astype(np.int64) + 15),  # median 115 ms
+        "contactless": flags(rng.choice(2, count, p=(0.3, 0.7)).astype(bool)),
+    }
 
 
-def _skewed(rng: np.random.Generator, size: int, count: int) -> list[int]:
+def _ids(beginning: str, count: int) -> Cells:
+    """The beginning and a running number."""
+    return texts(np.char.add(beginning.encode(), np.arange(count).astype(np.bytes_)))
+
+
+def _skewed(rng: np.random.Generator, size: int, count: int) -> Integers:
     """Numbers below `size`, small ones far more often: half of them in the first eighth."""
-    numbers: list[int] = (rng.random(count) ** 3 * size).astype(np.int64).tolist()
-    return numbers
+    return (rng.random(count) ** 3 * size).astype(np.int64)
 
 
-def _decimal(cents: int) -> bytes:
-    """Avro's decimal of scale 2: the unscaled number as big-endian two's complement."""
-    return cents.to_bytes(cents.bit_length() // 8 + 1, "big")
+def _avro(*values: str) -> bytes:
+    """Strings, one after the other."""
+    return b"".join(records([texts(values)]))
 
+
+CUSTOMER = texts([f"c-{customer:05}" for customer in range(CUSTOMERS)])
+MERCHANT = texts([f"m-{merchant:03}" for merchant in range(MERCHANTS)])
+DEVICE = texts([f"d-{device:03}" for device in range(DEVICES)])
+NULL, VALUE, END_OF_MAP = b"\0", b"\2", b"\0"  # branches of a union, and the block of none that ends a map
+COUPON = table([*(VALUE + _avro(coupon) for coupon in COUPONS), NULL])
+CITY = table([_avro(*city) for city in CITIES])
+TAGS = table(
+    [
+        b"\4" + _avro("site", SITES[device % len(SITES)], "firmware", "2.1" if device % 5 else "1.9") + END_OF_MAP
+        for device in range(DEVICES)
+    ]
+)
 
 SHAPES: Mapping[str, Shape] = {
-    "shop.orders": Shape(share=0.3, swing=0.6, peak_hour=19, key="customer_id", rows=_orders),
-    "sensors.readings": Shape(share=0.5, swing=0.0, peak_hour=0, key="device_id", rows=_readings),
-    "payments.authorizations": Shape(share=0.2, swing=0.5, peak_hour=13, key="merchant_id", rows=_authorizations),
+    "shop.orders": Shape(share=0.3, swing=0.6, peak_hour=19, key="customer_id", columns=_orders),
+    "sensors.readings": Shape(share=0.5, swing=0.0, peak_hour=0, key="device_id", columns=_readings),
+    "payments.authorizations": Shape(share=0.2, swing=0.5, peak_hour=13, key="merchant_id", columns=_authorizations),
 }

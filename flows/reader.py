@@ -36,7 +36,8 @@ TICK_S = 1.0
 RETRY_S = 1.0
 RETRY_REFUSED_S = 30.0  # a topic that may not be read is tried again: rights change without a restart
 ASK_MS = 5_000
-GATHER_S = 0.1  # how long small fetches are put together: large frames cost less an event, and this is the latency they may cost
+GATHER_S = 0.1  # a topic, how long small fetches are put together: a frame costs 10 ms however small, and this is the latency it may cost
+GATHER_MOST_S = 0.5
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
 FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
 FRAME_BYTES = 32 << 20  # and of no more bytes than this, but for one batch
@@ -211,8 +212,9 @@ class _Reader:
         return {tp.partition: ends[tp.partition] if found is None else found.offset for tp, found in at.items()}
 
     def _read(self) -> None:
-        """Poll, for at most GATHER_S, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
-        deadline_s = time.monotonic() + GATHER_S
+        """Poll, for GATHER_S a topic, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
+        read = sum(bool(share.reading.positions) for share in self.shares.values())
+        deadline_s = time.monotonic() + min(GATHER_S * max(1, read), GATHER_MOST_S)
         try:
             while self._poll(deadline_s) and self._gathered() < FRAME_EVENTS and time.monotonic() < deadline_s:
                 continue

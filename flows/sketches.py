@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
-from flows.tallies import COUNT, ITEM, MOST, ROW, aligned, gathered, spread
+from flows.tallies import COUNT, ITEM, MOST, ROW, aligned, collected, gathered, spread
 
 Numbers = npt.NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def registers(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def rarest(pairs: pl.DataFrame) -> pl.DataFrame:
     """Each register of a row once, with its largest rank."""
-    return pairs.lazy().group_by(ROW, ITEM).agg(pl.col(COUNT).max()).collect()
+    return collected(pairs.lazy().group_by(ROW, ITEM).agg(pl.col(COUNT).max()), len(pairs))
 
 
 def bounded(hashes: pl.Series, filled: pl.Series) -> list[pl.Series]:

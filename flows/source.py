@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
 STATE_VERSION = 3
-PAUSE = timedelta(milliseconds=5)
+PAUSE_MS, LONGEST_MS = 5, 40  # of a reader that has nothing: each look wakes a worker
 TICK_MS = 200
 
 Item = Events | tuple[str, Any]
@@ -46,6 +46,15 @@ def next_tick(now_s: float) -> datetime:
     [1000.2, 1000.2, 1000.2, 1000.4]
     """
     return datetime.fromtimestamp((int(now_s * 1000) // TICK_MS + 1) * TICK_MS / 1000, UTC)
+
+
+def next_pause(before_ms: int, found: int) -> int:
+    """How long a reader is left alone: PAUSE_MS after it had something, then twice as long each time, up to LONGEST_MS.
+
+    >>> next_pause(40, found=1), next_pause(5, found=0), next_pause(10, found=0), next_pause(40, found=0)
+    (5, 10, 20, 40)
+    """
+    return PAUSE_MS if found else min(2 * before_ms, LONGEST_MS)
 
 
 @dataclass
@@ -110,6 +119,7 @@ class Reader(StatefulSourcePartition[Item, State]):
         self.queue: queue.Queue[Emission | BaseException] = queue.Queue(AHEAD)
         self.number = number
         self.barrier = True
+        self.pause_ms = PAUSE_MS
         self.told_s = time.monotonic()
         self.closing = threading.Event()
         self.offsets = self._offsets()
@@ -152,13 +162,14 @@ class Reader(StatefulSourcePartition[Item, State]):
                 raise emission
             self._remember(emission)
             items += emission.items
+        self.pause_ms = next_pause(self.pause_ms, len(items))
         return items
 
     def next_awake(self) -> datetime | None:
-        """At once while there is something to pop, else soon; with ticks, at the next one."""
+        """At once while there is something to pop, else soon, and less and less soon; with ticks, at the next one."""
         if self.source.ticks:
             return next_tick(time.time())
-        return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + PAUSE
+        return None if self.barrier or not self.queue.empty() else datetime.now(UTC) + timedelta(milliseconds=self.pause_ms)
 
     def snapshot(self) -> State:
         """Positions after the last item emitted. The engine calls next_batch again only when this is durable."""

@@ -15,7 +15,13 @@ import numpy as np
 import polars as pl
 
 ROW, ITEM, COUNT = "row", "item", "n"
+SMALL = 500  # rows
 MOST = 1_024  # different values that are counted one by one, in a group of a window
+
+
+def collected(query: pl.LazyFrame, rows: int) -> pl.DataFrame:
+    """What a query over so many rows finds. The streaming engine, faster from 1,000 rows on, costs a small table 0.3 ms instead of 0.14."""
+    return query.collect(engine="in-memory" if rows < SMALL else "auto")
 
 
 def tally_of(item: pl.DataType, n: pl.DataType | None = None) -> pl.List:
@@ -44,12 +50,14 @@ def spread(lists: pl.Series, rows: pl.Series | None = None) -> pl.DataFrame:
 def gathered(pairs: pl.DataFrame, rows: int, dtype: pl.DataType) -> pl.Series:
     """Each row's pairs as one list of type `dtype`, in the order in which they come; null where a row has none."""
     is_plain = pairs.columns == [ROW, ITEM]
-    lists = pairs.lazy().group_by(ROW).agg((pl.col(ITEM) if is_plain else pl.struct(pl.exclude(ROW))).alias(ITEM)).collect()
-    return aligned(lists, rows)[ITEM].cast(dtype)
+    lists = pairs.lazy().group_by(ROW).agg((pl.col(ITEM) if is_plain else pl.struct(pl.exclude(ROW))).alias(ITEM))
+    return aligned(collected(lists, len(pairs)), rows)[ITEM].cast(dtype)
 
 
 def aligned(found: pl.DataFrame, rows: int) -> pl.DataFrame:
     """What was found of some rows, for all of them: null for the others."""
+    if len(found) == rows:
+        return found.sort(ROW)
     every = pl.DataFrame({ROW: pl.int_range(rows, dtype=pl.UInt32, eager=True)})
     return every.join(found, on=ROW, how="left", maintain_order="left")
 
@@ -57,7 +65,7 @@ def aligned(found: pl.DataFrame, rows: int) -> pl.DataFrame:
 def counted(pairs: pl.DataFrame) -> pl.DataFrame:
     """Each item of a row once: how often in all. Pairs of events (ROW, ITEM) are of one each."""
     often = pl.col(COUNT).sum() if COUNT in pairs.columns else pl.len().cast(pl.Int64).alias(COUNT)
-    return pairs.lazy().group_by(ROW, ITEM).agg(often).collect()
+    return collected(pairs.lazy().group_by(ROW, ITEM).agg(often), len(pairs))
 
 
 def frequent(pairs: pl.DataFrame) -> pl.DataFrame:

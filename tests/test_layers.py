@@ -16,6 +16,7 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
+    {"cells"},  # Avro in columns, for simulated events
     {
         "said",
         "declaration",
