@@ -16,8 +16,8 @@ init: $(stamp) ## make this clone a project of your own: its name, a kpi.toml fr
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo
 
-up: $(stamp) ## the whole cluster in Docker: ZooKeeper, Kafka x3, registry, monitor, Prometheus, Grafana, ... (APPS=1 LENSES=1)
-	@$(bin)/python -m infra.cluster up $(if $(filter 1,$(APPS)),--profile apps) $(if $(filter 1,$(LENSES)),--profile lenses)
+up: $(stamp) ## the whole cluster in Docker: ZooKeeper, Kafka x3, registry, monitor, Prometheus, Grafana, ... (APPS=1 LENSES=1 SCALE=1)
+	@$(bin)/python -m infra.cluster up $(if $(filter 1,$(SCALE)),--scale) $(if $(filter 1,$(APPS)),--profile apps) $(if $(filter 1,$(LENSES)),--profile lenses)
 
 down: $(stamp) ## stop the cluster; its data stays
 	@$(bin)/python -m infra.cluster down

@@ -12,7 +12,8 @@ import json
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -97,6 +98,7 @@ class Line:
         self._silent_s = silent_s
         self._heard_s = self._said_s = time.monotonic()
         self._coming, self._going = b"", b""
+        self._heard: deque[Said] = deque()
 
     def say(self, word: str, **more: object) -> None:
         """Send it as soon as the connection takes it."""
@@ -104,8 +106,11 @@ class Line:
         self._said_s = time.monotonic()
         self._send()
 
-    def hear(self) -> list[Said]:
-        """What has come since; sets `lost` at the end of the connection, after silence, or when it was no supervisor's talk."""
+    def hear(self) -> Iterator[Said]:
+        """What has come since, one by one; what is not taken waits.
+
+        Sets `lost` at the end of the connection, after silence, or when it was no supervisor's talk.
+        """
         if time.monotonic() - self._said_s >= BEAT_S:
             self.say("beat")
         self._send()
@@ -125,7 +130,9 @@ class Line:
         *lines, self._coming = self._coming.split(b"\n")
         if (silence_s := time.monotonic() - self._heard_s) > self._silent_s:
             self._lose(f"silent for {silence_s:.0f} s")
-        return self._read(lines)
+        self._read(lines)
+        while self._heard:
+            yield self._heard.popleft()
 
     def close(self) -> None:
         """End the connection, behind what was said."""
@@ -134,16 +141,14 @@ class Line:
             self.channel.shutdown(socket.SHUT_WR)
         self.channel.close()
 
-    def _read(self, lines: list[bytes]) -> list[Said]:
-        heard = []
+    def _read(self, lines: list[bytes]) -> None:
         for line in lines:
             try:
                 word, more = json.loads(line)
-                heard.append(Said(str(word), dict(more)))
+                self._heard.append(Said(str(word), dict(more)))
             except (ValueError, TypeError, RecursionError):
                 self._lose("it does not talk as a supervisor does")
-                break
-        return heard
+                return
 
     def _send(self) -> None:
         try:
@@ -151,8 +156,8 @@ class Line:
                 self._going = self._going[self.channel.send(self._going) :]
         except BlockingIOError:
             pass
-        except OSError as error:
-            self._lose(error.strerror or "the connection broke")
+        except OSError:
+            self._going = b""  # what has come before it broke is still to be read: `hear` meets the end
 
     def _lose(self, why: str) -> None:
         self.lost = self.lost or why
@@ -168,6 +173,7 @@ class First:
         self._strangers: list[Line] = []
         self._done: set[int] = set()  # whose process has ended well
         self._lost: dict[int, str] = {}
+        self._theirs: End | None = None  # what is not our own end
         self._anew = ""
         try:
             self._server = socket.create_server(where, backlog=STRANGERS)
@@ -178,12 +184,12 @@ class First:
 
     def gather(self, begin_s: float, wanted: Wanted) -> End | None:
         """See Link."""
-        self.leaving, self._anew, told = "", "", ""
+        self.leaving, self._anew, self._theirs, told = "", "", None, ""
         self._done.clear()
         while wanted():
             for number, said in self._hear():
-                if (end := _end_of(said)) and not end.again and end != ENDED:
-                    return _of(number, end)
+                if (end := _end_of(said)) and _is_final(end):
+                    return self._of(number, end)
             missing = sorted(set(range(1, self._count)) - self._lines.keys())
             if not missing and time.monotonic() >= begin_s:
                 self._tell("start")
@@ -201,12 +207,13 @@ class First:
                 self._tell("stop", who=self.leaving)
             elif end := _end_of(said):
                 if end != ENDED:
-                    return _of(number, end)
+                    return self._of(number, end)
                 self._done.add(number)
-        if self._anew:
-            return End(1, self._anew, again=True)
         gone = set(range(1, self._count)) - self._lines.keys() - self._done
-        return End(1, self._why(gone), again=True) if gone else None
+        if not (gone or self._anew):
+            return None
+        self._theirs = End(1, self._anew or self._why(min(gone)), again=True)
+        return self._theirs
 
     def leave(self) -> None:
         """See Link."""
@@ -221,10 +228,11 @@ class First:
                 if (other := _end_of(said)) is None:
                     continue
                 self._done.add(number)
-                if not other.again and other != ENDED:
-                    end = _of(number, other)
+                if _is_final(other):
+                    end = self._of(number, other)
             self._wait()
-        self._tell("ended", **end._asdict())
+        told = end if end in {ENDED, self._theirs} else end._replace(why=f"process 0: {end.why}")
+        self._tell("ended", **told._asdict())
         self._hang_up()
         return end
 
@@ -249,8 +257,8 @@ class First:
                 self._strangers.append(Line(channel, peer, LOST_S))
         strangers, self._strangers = self._strangers, []
         for line in strangers:
-            hello = line.hear()[:1]
-            if hello and (why := self._admit(line, hello[0])):
+            hello = next(line.hear(), None)
+            if hello and (why := self._admit(line, hello)):
                 line.say("refused", why=why)
                 line.close()
                 self._say(f"refused one who connects from {line.peer}: {why}")
@@ -278,8 +286,12 @@ class First:
         line.say("welcome")
         return ""
 
-    def _why(self, gone: set[int]) -> str:
-        number = min(gone)
+    def _of(self, number: int, end: End) -> End:
+        """The end of a member, as we tell of it."""
+        self._theirs = end._replace(why=f"process {number}: {end.why}")
+        return self._theirs
+
+    def _why(self, number: int) -> str:
         return f"process {number} is lost ({self._lost.get(number, 'it has gone')})"
 
     def _tell(self, word: str, **more: object) -> None:
@@ -316,8 +328,8 @@ class Member:
                         return None
                     if said.word == "refused":
                         raise ConfigError(f"process 0 refuses us: {said.more.get('why')}")
-                    if (end := _end_of(said)) and not end.again and end != ENDED:
-                        return _of(0, end)
+                    if (end := _end_of(said)) and _is_final(end):
+                        return end
                 why = self._line.lost
                 if why:
                     self._hang_up()
@@ -339,7 +351,7 @@ class Member:
             elif end := _end_of(said):
                 if end != ENDED:
                     self._hang_up()  # it is decided
-                    return _of(0, end)
+                    return end
                 self._done = True
         if not self._line.lost:
             return None
@@ -361,7 +373,7 @@ class Member:
             for said in self._line.hear():
                 if other := _end_of(said):
                     self._hang_up()
-                    return end if end.code and not end.again else _of(0, other)
+                    return other if end.again and _is_final(other) else end
             select.select([self._line.channel], [], [], TURN_S)
         self._hang_up()
         return end
@@ -392,9 +404,9 @@ def _end_of(said: Said) -> End | None:
     return End(int(said.more.get("code", 1)), str(said.more.get("why", "")), bool(said.more.get("again")))
 
 
-def _of(number: int, end: End) -> End:
-    """The same end, as another machine tells of it."""
-    return end if end.why.startswith("process 0: ") else end._replace(why=f"process {number}: {end.why}")
+def _is_final(end: End) -> bool:
+    """Whether there is no use in going on: it has not ended well, and is not to be started again."""
+    return not end.again and end != ENDED
 
 
 def _joined(numbers: list[int]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -113,7 +114,7 @@ class Members:
         self.flow, self.at = flow, at
         self.children = [self._started(number) for number in range(len(at))]
 
-    def __enter__(self) -> "Members":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
