@@ -297,6 +297,23 @@ def test_who_has_ended_well_is_not_lost(first: First) -> None:
         time.sleep(0.02)
 
 
+def test_of_ends_that_belong_together_the_one_that_only_a_person_can_mend_decides_for_all(first: First) -> None:
+    members = member(first, 1), member(first, 2)
+    gathered(first, *members)
+    crash, final = End(101, "crashed", again=True), End(stop.FENCED, "fenced", again=False)
+    ends: dict[int, End] = {}
+    threads = [
+        threading.Thread(target=lambda number=number, own=own: ends.update({number: members[number].verdict(own)}))
+        for number, own in enumerate((final, crash))
+    ]
+    for thread in threads:
+        thread.start()
+    ends[2] = first.verdict(crash)
+    for thread in threads:
+        thread.join()
+    assert ends == {0: final, 1: final._replace(why="process 1: fenced"), 2: final._replace(why="process 1: fenced")}
+
+
 # Settings
 
 
