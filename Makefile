@@ -17,8 +17,8 @@ init: $(stamp) ## make this clone a project of your own: its name, a kpi.toml fr
 demo: $(stamp) ## real Kafka, simulated events, the KPI flow and live charts, until Ctrl-C (DASHBOARD_PORT=5006, DEMO_SECONDS=60)
 	@$(bin)/python -m infra.embedded.demo
 
-up: $(stamp) ## the whole cluster in Docker: ZooKeeper, Kafka x3, registry, monitor, Prometheus, Grafana, ... (APPS=1 LENSES=1)
-	@$(bin)/python -m infra.cluster up $(if $(filter 1,$(APPS)),--profile apps) $(if $(filter 1,$(LENSES)),--profile lenses)
+up: $(stamp) ## the whole cluster in Docker: ZooKeeper, Kafka x3, registry, monitor, Prometheus, Grafana, ... (APPS=1 LENSES=1 SCALE=1)
+	@$(bin)/python -m infra.cluster up $(if $(filter 1,$(SCALE)),--scale) $(if $(filter 1,$(APPS)),--profile apps) $(if $(filter 1,$(LENSES)),--profile lenses)
 
 down: $(stamp) ## stop the cluster; its data stays
 	@$(bin)/python -m infra.cluster down
@@ -94,11 +94,13 @@ bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, wi
 	@$(bin)/python -m bench.scale $(SCALE)
 	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 
-bench-latency: $(stamp) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 SECONDS=120)
+bench-latency: $(stamp) $(peers) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 SECONDS=120)
 	@$(bin)/python -m bench.latency $(if $(RATE),--rate "$(RATE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+	@.bench/bin/python -m bench.draw_latency .kpi/bench/latency.json docs/latency.svg
 
-soak: $(stamp) ## what memory and disk of the flow do under half of what it can bear, 100,000 groups (5 minutes; MINUTES=30 RATE=50000)
+soak: $(stamp) $(peers) ## what memory and disk of the flow do under half of what it can bear, 100,000 groups (5 minutes; MINUTES=30 RATE=50000)
 	@$(bin)/python -m bench.soak $(if $(RATE),--rate "$(RATE)") $(if $(MINUTES),--minutes "$(MINUTES)")
+	@.bench/bin/python -m bench.draw_soak .kpi/bench/soak.json docs/soak.svg
 
 chaos: $(stamp) ## kill, starve and poison a running flow on three real brokers, then show a table (1 hour; CHAOS="--short", "--only kills")
 	@$(bin)/python -m tests.chaos $(CHAOS)

@@ -127,8 +127,9 @@ def _recovery(environ: Mapping[str, str], arguments: Sequence[str] | None = None
     HELD.append(recovery.lock(directory, given.process_id))
     recovery.check_others(directory, max(len(given.addresses.split(";")), given.process_id + 1))
     recovery.check(directory)
-    recovery.forget_unfinished(directory)
-    vault.tidy(directory, recovery.states(directory, FOLD))
+    if given.process_id == 0:
+        recovery.forget_unfinished(directory)
+        vault.tidy(directory, recovery.states(directory, FOLD))
     return directory
 
 

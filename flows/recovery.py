@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,32 +46,54 @@ def check_others(directory: Path, processes: int) -> None:
             _hold(directory, path.stem).close()
 
 
-def wait_for_processes(directory: Path, seconds: float) -> None:
-    """Return when no process of a flow is left, or after that long: one whose supervisor was killed needs a moment to die."""
+def wait_for_processes(directory: Path, seconds: float, process: int | None = None) -> None:
+    """Return when no process of a flow is left (or not this one), or after that long: it outlives its supervisor by a moment."""
     deadline_s = time.monotonic() + seconds
     while time.monotonic() < deadline_s:
         try:
-            return check_others(directory, 0)
+            return check_others(directory, 0) if process is None else lock(directory, process).close()
         except Stop:
             time.sleep(0.05)
     return None
 
 
-def lock_supervisor(directory: Path) -> TextIO:
-    """The supervisor's lock: it holds the directory also while no flow runs. Raises Stop."""
-    return _hold(directory, "supervisor")
+def lock_supervisor(directory: Path, process: int | None = None) -> ExitStack:
+    """The supervisor's lock: it holds the directory also while no flow runs. Raises Stop.
+
+    On several machines each supervisor holds that of its own process id, and shares with the others what a lone one has alone.
+    """
+    with ExitStack() as taken:
+        taken.enter_context(_hold(directory, "supervisor", shared=process is not None))
+        if process is not None:
+            taken.enter_context(_hold(directory, f"supervisor-{process}"))
+        return taken.pop_all()
 
 
-def _hold(directory: Path, name: str) -> TextIO:
+def identity(directory: Path, *, make: bool = False) -> str:
+    """What tells this directory from every other one, so that supervisors know that theirs is the same; empty before it was made."""
+    path = directory / "identity"
     try:
-        held = (directory / f"{name}.lock").open("a", encoding="utf-8")
+        if make and not path.exists():
+            new = path.with_suffix(".new")
+            new.write_text(uuid.uuid4().hex)
+            new.replace(path)
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise unusable(directory, error) from None
+
+
+def _hold(directory: Path, name: str, *, shared: bool = False) -> TextIO:
+    try:
+        held = (directory / f"{name}.lock").open("a+", encoding="utf-8")  # NFS shares a lock only of a file that can be read
     except OSError as error:
         raise unusable(directory, error) from None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        who = name.replace("process-", "process id ")
+        who = name.replace("process-", "process id ").replace("supervisor-", "supervisor of process id ")
         raise Stop(LOCKED, f"{directory}: another flow ({who}) uses this recovery directory; stop it, or give this one its own") from None
     return held
 
@@ -114,8 +137,8 @@ def forget_unfinished(directory: Path) -> int:
 
     The engine resumes from the last epoch that every worker had finished, and leaves there what single steps have snapshotted since. A key
     that the next flow does not touch in the epoch of that number would later be resumed from it: a fold ahead of its source, and
-    events lost in windows that it takes for closed (docs/decisions/0013). Every process of a flow does this: no engine runs before all
-    have come so far. Raises ConfigError when it is no whole recovery directory, and as `check` does.
+    events lost in windows that it takes for closed (docs/decisions/0013). Process 0 of a flow does this: no engine runs before all
+    have met, and on a shared volume one machine should write. Raises ConfigError when it is no whole recovery directory, and as `check`.
     """
     parts = sorted(directory.glob("part-*.sqlite3"))
     try:

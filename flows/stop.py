@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 FULL = 74  # the disk of the recovery directory is full: start again when there is room
 AWAY = 75  # Kafka took nothing for minutes: start again when it is back
@@ -21,6 +21,17 @@ class Stop(Exception):  # noqa: N818 - it is an order, not an error of the progr
     def __init__(self, code: int, line: str) -> None:
         super().__init__(line)
         self.code = code
+
+
+class End(NamedTuple):
+    """Why a flow is over: its exit code (0: asked to, or by itself), a reason for people, and whether to start again."""
+
+    code: int
+    why: str
+    again: bool
+
+
+ENDED = End(0, "it has ended", again=False)
 
 
 def leave(stop: Stop) -> NoReturn:

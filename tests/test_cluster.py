@@ -10,7 +10,7 @@ import pytest
 
 from infra.cluster import machine, passwords
 from infra.cluster.__main__ import main
-from infra.cluster.compose import INFRA, Container, Service, docker, which_compose
+from infra.cluster.compose import FILE, INFRA, SCALE, Container, Service, docker, which_compose
 from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
 from infra.cluster.up import check_terms, table, without
@@ -96,6 +96,14 @@ def test_data_is_removed_only_when_somebody_says_so(
     assert (path / "asked").read_text().rstrip().endswith("down --volumes")
 
 
+def test_what_is_scaled_out_is_known_to_every_command_and_ended_by_an_up_without_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(path, "docker", f'case "$*" in "compose version") ;; compose*) echo "$*" >> {path}/asked; exit 1;; *) echo {4 * 2**30};; esac')
+    for command in (["up"], ["up", "--scale"], ["down"]):
+        monkeypatch.setattr("sys.argv", ["cluster", *command])
+        assert main() == 1
+        assert (str(SCALE) in (path / "asked").read_text().splitlines()[-1]) == (command != ["up"])
+
+
 def test_a_port_in_use_is_named_unless_the_cluster_itself_has_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -171,7 +179,7 @@ def documented() -> dict[str, str]:
 
 
 def test_every_setting_of_the_compose_file_is_documented_with_its_default() -> None:
-    found = re.findall(r"\$\{([A-Z_]+):([-?])([^}]*)\}", (INFRA / "docker-compose.yml").read_text())
+    found = re.findall(r"\$\{([A-Z_]+):([-?])([^}]*)\}", FILE.read_text() + SCALE.read_text())
     defaults = {name: default if kind == "-" else "made" for name, kind, default in found if name not in DEFAULTS}
     assert {name: value for name, value in documented().items() if name not in DEFAULTS} == defaults
 
@@ -181,6 +189,7 @@ def test_every_setting_of_the_monitor_is_documented_with_its_default() -> None:
 
 
 def test_every_service_is_documented() -> None:
-    services = re.findall(r"^  ([a-z0-9-]+):$", (INFRA / "docker-compose.yml").read_text().partition("\nservices:")[2], re.MULTILINE)
+    texts = [file.read_text().partition("\nservices:")[2] for file in (FILE, SCALE)]
+    services = re.findall(r"^  ([a-z0-9-]+):$", "".join(texts), re.MULTILINE)
     page = (INFRA / "README.md").read_text()
     assert [name for name in services if f"`{name}`" not in page] == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import prometheus_client
 import pytest
 
-from flows import metrics, stop
+from flows import kpi, metrics, recovery, source, stop, topology
 from flows.connection import variable
 from flows.declaration import AGGREGATES, Choice, Defaults, TopicSaid, parse
 from flows.intake import CAUSES, FATES
@@ -23,6 +23,7 @@ from tests.test_layers import sources
 
 ROOT = Path(__file__).parents[1]
 HELD = ("docs/time.md", "docs/contracts.md", "docs/guarantees.md", "docs/testing.md")
+NOTED = (*HELD, "docs/scaling.md")  # advice stands between what is held
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,7 +69,7 @@ def test_every_statement_names_the_test_that_holds_it(name: str) -> None:
     assert unmarked == []
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", NOTED)
 def test_every_footnote_is_used_and_links_tests_that_exist(name: str) -> None:
     text = page(name)
     notes = FOOTNOTE.findall(text)
@@ -192,6 +193,11 @@ def test_every_metric_of_the_dashboard_is_documented() -> None:
         for metric in vars(dashboard_metrics).values()
         if isinstance(metric, prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram)
     ]
+
+
+def test_the_numbers_of_what_shares_the_work_are_those_of_the_code() -> None:
+    shown = [int(row[2]) for row in rows("docs/scaling.md", "## What shares the work")]
+    assert shown == [source.READERS, topology.SHARDS, kpi.SINK_PARTS, recovery.PARTS]
 
 
 def test_every_exit_code_is_documented() -> None:

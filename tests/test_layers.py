@@ -41,7 +41,7 @@ LAYERS = (
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink
     {"source", "sink", "topology"},
     {"kpi", "simulate"},
-    {"reset"},
+    {"reset", "link"},
     {"supervise"},  # the flow from outside
     {"inquiry"},  # what people ask about it
 )

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,19 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
+from flows import kpi
 from flows.errors import ConfigError
-from flows.recovery import check_others, forget_unfinished, lock, lock_all, lock_supervisor, states, wait_for_processes
+from flows.recovery import (
+    check_others,
+    forget_unfinished,
+    identity,
+    lock,
+    lock_all,
+    lock_supervisor,
+    make_parts,
+    states,
+    wait_for_processes,
+)
 from flows.stop import LOCKED, Stop
 
 HOLD = """
@@ -52,6 +64,21 @@ def test_a_flow_of_fewer_processes_is_refused_while_one_of_more_still_runs(tmp_p
             check_others(tmp_path, 2)
         assert caught.value.code == LOCKED
     check_others(tmp_path, 1)
+
+
+def test_supervisors_of_several_machines_share_a_directory_with_one_another_and_with_nobody_else(tmp_path: Path) -> None:
+    with lock_supervisor(tmp_path, 0), lock_supervisor(tmp_path, 1):
+        for other in (partial(lock_supervisor, tmp_path), partial(lock_supervisor, tmp_path, 1), partial(lock_all, tmp_path)):
+            with pytest.raises(Stop):
+                other()
+    with lock_supervisor(tmp_path), pytest.raises(Stop):
+        lock_supervisor(tmp_path, 0)
+
+
+def test_a_directory_is_known_by_an_identity_that_is_made_once(tmp_path: Path) -> None:
+    assert identity(tmp_path) == ""
+    made = identity(tmp_path, make=True)
+    assert made == identity(tmp_path) == identity(tmp_path, make=True) != ""
 
 
 def test_nothing_is_reset_while_any_process_or_the_supervisor_uses_the_directory(tmp_path: Path) -> None:
@@ -125,6 +152,17 @@ def test_a_snapshot_of_an_unfinished_epoch_is_forgotten_as_the_engine_would_take
         assert forget_unfinished(tmp_path) == 1
     assert run(tmp_path, given) == [("b", 1), ("b", 2)]
     assert run(tmp_path, given)[-1] == ("a", 2 if forgets else 101)  # 101: if the engine has been mended, this module can go
+
+
+@pytest.mark.parametrize(("process", "left"), [(0, 0), (1, 1)])
+def test_of_several_processes_the_first_alone_forgets_what_was_not_finished(tmp_path: Path, process: int, left: int) -> None:
+    make_parts(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "part-0.sqlite3")) as part, part:
+        part.execute("INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('kpi.fold', 'key', 7, NULL)")
+    kpi._recovery({}, ["-r", str(tmp_path), "-i", str(process), "-a", "127.0.0.1:1;127.0.0.1:2"])
+    kpi.HELD.pop().close()
+    with closing(sqlite3.connect(tmp_path / "part-0.sqlite3")) as part:
+        assert part.execute("SELECT count(*) FROM snaps").fetchone() == (left,)
 
 
 def test_nothing_finished_is_forgotten(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from flows.question import agreed
 from infra.cluster import passwords
-from infra.cluster.compose import PROFILES, PROJECT, Compose
+from infra.cluster.compose import FILE, PROFILES, PROJECT, SCALE, Compose
 from infra.cluster.doctor import doctor
 from infra.cluster.errors import ClusterError
 from infra.cluster.machine import check_daemon
@@ -53,6 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.cluster", description="The cluster of infra/docker-compose.yml.")
     commands = parser.add_subparsers(dest="command", required=True)
     starts = commands.add_parser("up", help="build, start, wait until healthy, and show a table")
+    starts.add_argument("--scale", action="store_true", help="the flow in several containers")
     starts.add_argument("--profile", action="append", default=[], choices=PROFILES, help="services that are wanted too")
     commands.add_parser("down", help="stop and remove the containers; data stays")
     commands.add_parser("ps", help="which services run")
@@ -61,7 +62,8 @@ def main() -> int:
     commands.add_parser("clean-data", help="remove containers and data, after asking")
     said = parser.parse_args()
     try:
-        return run(said.command, Compose(), said)
+        one = said.command == "up" and not said.scale  # every other command knows of all that may run
+        return run(said.command, Compose(files=(FILE,) if one else (FILE, SCALE)), said)
     except ClusterError as error:
         say(f"make {said.command}: {error}")
         return 1

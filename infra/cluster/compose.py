@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ from infra.cluster.errors import ClusterError
 
 INFRA = Path(__file__).parents[1]
 FILE = INFRA / "docker-compose.yml"
+SCALE = INFRA / "docker-compose.scale.yml"  # the flow in several containers
 PROJECT = "kpi-flow"
 PROFILES = ("apps", "lenses")
 INSTALL = "install it (Debian: apt install docker.io docker-compose)"
@@ -92,14 +93,16 @@ class Container:
 
 @dataclass
 class Compose:
-    """The project. `environ` fills in the variables of the file, after what .env says."""
+    """The project. `environ` fills in the variables of the files, after what .env says."""
 
     command: list[str] = field(default_factory=which_compose)
     environ: dict[str, str] = field(default_factory=dict)
+    files: Sequence[Path] = (FILE,)
 
     def start(self, *arguments: str, output: int | IO[str] | None = None, errors: int | None = None) -> "subprocess.Popen[str]":
         """The running command; what it says goes to our output unless told otherwise."""
-        whole = [*self.command, "--project-name", PROJECT, "--file", str(FILE), *arguments]
+        files = [word for file in self.files for word in ("--file", str(file))]
+        whole = [*self.command, "--project-name", PROJECT, *files, *arguments]
         environ = {**os.environ, "COMPOSE_PROFILES": ",".join(PROFILES), **self.environ}
         return subprocess.Popen(whole, env=environ, text=True, stdout=output, stderr=errors)
 
@@ -108,11 +111,11 @@ class Compose:
         return self.start(*arguments).wait()
 
     def services(self) -> list[Service]:
-        """Every service of the file, in its order."""
+        """Every service of the files, in their order."""
         process = self.start("config", output=subprocess.PIPE, errors=subprocess.PIPE)
         output, errors = process.communicate()
         if process.returncode:
-            raise ClusterError(f"{FILE.name}: {last_line(errors)}")
+            raise ClusterError(f"{self.files[-1].name}: {last_line(errors)}")
         return [Service(name, said) for name, said in yaml.safe_load(output)["services"].items()]
 
     def containers(self) -> Iterator[Container]:

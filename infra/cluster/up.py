@@ -57,7 +57,7 @@ def start(compose: Compose, services: Sequence[Service], say: Say) -> None:
     began, told = time.monotonic(), set[str]()
     names = {service.name for service in services}
     with images.log("up").open("w") as output:
-        process = compose.start("up", "--detach", "--no-build", *sorted(names), output=output, errors=subprocess.STDOUT)
+        process = compose.start("up", "--detach", "--no-build", "--remove-orphans", *sorted(names), output=output, errors=subprocess.STDOUT)
     while True:
         code, passed_s = process.poll(), time.monotonic() - began  # before the look, so that the look is at the containers it has made
         here = {container.service: container for container in compose.containers() if container.service in names}

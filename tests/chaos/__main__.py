@@ -20,6 +20,7 @@ from tests.chaos.brokers import brokers, outages
 from tests.chaos.faults import faults
 from tests.chaos.flow import ROOT
 from tests.chaos.kills import kills, poison
+from tests.chaos.links import links
 from tests.chaos.registry import registry
 from tests.chaos.topics import topics
 from tests.chaos.verdict import Verdict
@@ -45,6 +46,7 @@ SCENARIOS = {
     "zombies": Scenario(zombies, 20, 2),
     "registry": Scenario(registry, 20, 10),
     "topics": Scenario(topics, 12, 6),
+    "links": Scenario(links, 3, 1),
 }
 
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
 from infra.embedded import Cluster
+from infra.embedded.child import free_port, is_free
 from tests.integration.running import ROOT, T0_MS, Topic, click, finals, records
 
 KPIS = '[topics."{topic}".kpis]\nn = {{ count = "*" }}\namount = {{ sum = "amount" }}\n'
@@ -53,14 +55,24 @@ class Supervised:
     @contextmanager
     def running(self, *program: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
         """The supervisor (or another program), killed with the block if it still runs then."""
+        child = self.started(*program, **more)
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+    @contextmanager
+    def scaled_out(self, count: int) -> Iterator["Members"]:
+        """So many supervisors of one process each, as on machines of their own; killed with the block."""
+        with Members(self, addresses(count)) as members:
+            yield members
+
+    def started(self, *program: str, **more: str) -> "subprocess.Popen[bytes]":
+        """The process, which the caller ends."""
         with (self.home / "flow.log").open("a") as log:
             command = [sys.executable, "-m", *(program or ["flows.supervise"])]
-            child = subprocess.Popen(command, cwd=ROOT, env=self.settings(**more), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            try:
-                yield child
-            finally:
-                child.kill()
-                child.wait()
+            return subprocess.Popen(command, cwd=ROOT, env=self.settings(**more), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def run(self, *program: str, **more: str) -> int:
         """The exit code of a program that ends by itself."""
@@ -95,6 +107,55 @@ class Supervised:
         return len({record.key for record in records(self.cluster, f"kpi.{self.topic.name}.1s") if record.value["final"]})
 
 
+class Members:
+    """The supervisors of a flow on several machines, by the number of their process."""
+
+    def __init__(self, flow: Supervised, at: list[str]) -> None:
+        self.flow, self.at = flow, at
+        self.children = [self._started(number) for number in range(len(at))]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+
+    def kill(self, number: int) -> None:
+        """A supervisor, with all it runs, as when its machine is switched off."""
+        self.children[number].kill()
+        self.children[number].wait()
+
+    def start(self, number: int) -> None:
+        """It is there again."""
+        self.children[number] = self._started(number)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of the flow, of all machines; none while one of them has none."""
+        found = [processes(child) if child.poll() is None else [] for child in self.children]
+        return [process for each in found for process in each] if all(found) else []
+
+    def end(self) -> list[int]:
+        """SIGTERM to all, and their exit codes."""
+        for child in self.children:
+            child.send_signal(signal.SIGTERM)
+        return [child.wait(120) for child in self.children]
+
+    def _started(self, number: int) -> "subprocess.Popen[bytes]":
+        return self.flow.started(KPI_PROCESS_ID=str(number), KPI_ADDRESSES=";".join(self.at))
+
+
+def addresses(count: int) -> list[str]:
+    """Of so many processes, at free ports of this machine; the one behind the first is free as well."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = free_port()
+        if is_free(port + 1) and not {port, port + 1, port - 1} & set(ports):
+            ports.append(port)
+    return [f"127.0.0.1:{port}" for port in ports]
+
+
 def end(child: "subprocess.Popen[bytes]") -> int:
     """SIGTERM and the exit code."""
     child.send_signal(signal.SIGTERM)
@@ -103,4 +164,11 @@ def end(child: "subprocess.Popen[bytes]") -> int:
 
 def processes(child: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """The flow's own processes."""
-    return [found for found in psutil.Process(child.pid).children() if "flows.kpi" in found.cmdline()]
+    return [found for found in psutil.Process(child.pid).children() if _is_of_the_flow(found)]
+
+
+def _is_of_the_flow(process: psutil.Process) -> bool:
+    try:
+        return "flows.kpi" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
