@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.clicks import EVENTS_A_SECOND
+
 SIZES = ("10s", "1m", "5m", "20s", "30s", "2m", "10m", "15m", "20m", "30m", "45m", "1h")  # the first three are those of BASE
 
 
@@ -22,14 +24,15 @@ class Point:
     partitions: int = 4
     topics: int = 1
     padding: int = 0
+    a_second: int = EVENTS_A_SECOND
     windows: tuple[str, ...] = ("10s", "1m", "5m")
     workers: int = 1
     processes: int = 1
 
     @property
-    def filled(self) -> tuple[float, int, int, int, int]:
+    def filled(self) -> tuple[float, int, int, int, int, int]:
         """Points that have this in common read the same topics."""
-        return self.events, self.groups, self.partitions, self.topics, self.padding
+        return self.events, self.groups, self.partitions, self.topics, self.padding, self.a_second
 
 
 BASE = Point(0, "base")
@@ -68,8 +71,8 @@ def _turned(values: Sequence[int], turn: Callable[[Point, int], Point]) -> tuple
     return tuple(replace(turn(BASE, value), x=value, label=f"{value:,}") for value in values)
 
 
-def _groups(*values: int) -> tuple[Point, ...]:
-    return _turned(values, lambda point, value: replace(point, groups=value))
+def _groups(*values: int, a_second: int = EVENTS_A_SECOND) -> tuple[Point, ...]:
+    return _turned(values, lambda point, value: replace(point, groups=value, a_second=a_second))
 
 
 FEW_EVENTS = """A run begins and ends with things that do not grow: the first frames, the plan of the topic (its KPI topics, and two
@@ -78,6 +81,8 @@ events, the less of that falls on each."""
 MANY_GROUPS = """A slice and group is one row, however many events it has, and what happens to rows costs more than what happens to
 events. Of 100,000 groups, with 5,000 events a second, a window of 10 s sees half an event each: there is nearly a row for each event, and
 every row is merged, encoded and written in each size."""
+DENSE_GROUPS = """The same, twenty times as dense: now a window of 10 s sees ten events of each of 100,000 groups, and there is a row for
+eight events in all. So what costs is rows, not groups."""
 MANY_SIZES = """A size costs its rows: it is merged from the next smaller one that divides it, never from events. The large sizes have few
 windows in this stretch of event time, and add little."""
 MANY_PARTITIONS = """A frame holds all partitions of a topic that its reader has, so more of them make no more frames. Each is judged by
@@ -97,6 +102,13 @@ CURVES = {
         COST,
     ),
     "groups": Curve("Groups", "groups", _groups(1, 10, 100, 1_000, 10_000, 100_000), MANY_GROUPS, COST),
+    "dense": Curve(
+        "Groups of a dense stream",
+        "groups, with 100,000 events a second of event time",
+        _groups(1_000, 10_000, 100_000, a_second=100_000),
+        DENSE_GROUPS,
+        COST,
+    ),
     "windows": Curve(
         "Window sizes",
         "window sizes (10s, 1m, 5m, then 20s, 30s, 2m, 10m, 15m, 20m, 30m, 45m, 1h)",

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.clicks import EVENTS_A_SECOND, HOUR_MS, START_MS, close, fill, schema
+from bench.clicks import HOUR_MS, START_MS, close, fill, schema
 from bench.curves import BASE, CURVES, Curve, Point, page
 from bench.running import Given, cost, over_time, recovery
 from flows import topics
@@ -94,6 +94,7 @@ class Runner:
                 self.running.registry_url,
                 events,
                 point.groups,
+                point.a_second,
                 topic=name,
                 partitions=point.partitions,
                 padding=point.padding,
@@ -112,7 +113,7 @@ class Runner:
         def end() -> None:
             for name in names:
                 schema_id = Registry(self.running.registry_url).register(f"{name}-value", json.dumps(schema(point.padding)))
-                last_ms = START_MS + self.events_of(point) * 1000 // EVENTS_A_SECOND + HOUR_MS
+                last_ms = START_MS + self.events_of(point) * 1000 // point.a_second + HOUR_MS
                 close(self.running.bootstrap, schema_id, last_ms, topic=name, partitions=point.partitions)
 
         try:
