@@ -31,6 +31,7 @@ _FOLDS = tuple(
         (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
     )
 )
+_REACH = (1, 2, 4)  # bytes of a varint that need no such step
 _HIGH_BITS = np.array([int.from_bytes(b"\x80" * count, "little") for count in range(9)], np.uint64)  # of the first 0 to 8 bytes
 _ONE = np.uint64(1)
 _NONE: Ints = np.zeros(0, np.int64)
@@ -95,13 +96,20 @@ class Cursor:
 
     def integers(self) -> Ints:
         """A zigzag varint of each. (Avro 1.12, binary encoding; the same in Kafka's record format v2.)"""
+        octets = self.bytes[self.at]
+        if len(octets) and octets.max() < 0x80:  # noqa: PLR2004 - the continuation bit
+            self.skip(1)
+            return (octets >> 1).astype(np.int64) ^ -(octets & 1).astype(np.int64)
         word = self.words[self.at]
         stops = ~word & _STOPS
         keep = stops ^ (stops - _ONE)  # the bits up to the first byte without continuation
         folded = word & keep & _SEVENS
-        for low, high, shift in _FOLDS:
-            folded = (folded & low) | ((folded & high) >> shift)
-        size = (np.bitwise_count(keep) >> 3).astype(np.int64)
+        octets = np.bitwise_count(keep) >> 3
+        most = octets.max(initial=0)
+        for reach, (low, high, shift) in zip(_REACH, _FOLDS, strict=True):
+            if most > reach:
+                folded = (folded & low) | ((folded & high) >> shift)
+        size = octets.astype(np.int64)
         if len(long := np.flatnonzero(stops == 0)):
             ninth, tenth = (self.bytes[self.at[long] + index].astype(np.uint64) for index in (8, 9))
             more = ninth >= 0x80  # noqa: PLR2004 - the continuation bit
