@@ -37,7 +37,7 @@ RETRY_S = 1.0
 RETRY_REFUSED_S = 30.0  # a topic that may not be read is tried again: rights change without a restart
 ASK_MS = 5_000
 GATHER_S = 0.1  # a topic, how long small fetches are put together: a frame costs 10 ms however small, and this is the latency it may cost
-GATHER_MOST_S = 0.5
+GATHER_MOST_S = 0.5  # a frame of what is far behind is as large as it can be
 LINGER_S = 3.0  # a topic that was just read is told the time a little longer, for its provisional rows
 FRAME_EVENTS = 200_000  # a frame this large keeps the cost of each step per event low
 FRAME_BYTES = 32 << 20  # and of no more bytes than this, but for one batch
@@ -212,9 +212,8 @@ class _Reader:
         return {tp.partition: ends[tp.partition] if found is None else found.offset for tp, found in at.items()}
 
     def _read(self) -> None:
-        """Poll, for GATHER_S a topic, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
-        read = sum(bool(share.reading.positions) for share in self.shares.values())
-        deadline_s = time.monotonic() + min(GATHER_S * max(1, read), GATHER_MOST_S)
+        """Poll for a while, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
+        deadline_s = time.monotonic() + self._gather_s()
         try:
             while self._poll(deadline_s) and self._gathered() < FRAME_EVENTS and time.monotonic() < deadline_s:
                 continue
@@ -232,6 +231,12 @@ class _Reader:
                 if not self._hand_on(share):
                     break
         self._pace()
+
+    def _gather_s(self) -> float:
+        """GATHER_S a topic; longer while some partition is far behind, as nobody waits for its rows."""
+        read = [share.reading for share in self.shares.values() if share.reading.positions and not share.refused]
+        is_behind = any(reading.positions.keys() - reading.fresh for reading in read)
+        return GATHER_MOST_S if is_behind else min(GATHER_S * max(1, len(read)), GATHER_MOST_S)
 
     def _poll(self, deadline_s: float) -> bool:
         polled = self.consumer.poll(timeout_ms=max(1, int((deadline_s - time.monotonic()) * 1000)))
