@@ -326,29 +326,37 @@ class Fold:
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
-        open_ = [self.since.told(self._so_far(window, changed.head(most)), window) for window in plan.windows]
-        table = joined([[] if table.is_empty() else [(table.drop(END), table[END].to_numpy())] for table in open_])
+        table = self._so_far(changed.head(most))
         return [] if table is None else [self._rows(table, final=False, closed_by=pl.lit(None, pl.String))]
 
-    def _so_far(self, window: Window, changed: pl.DataFrame) -> pl.DataFrame:
-        """What is known of the open windows that may be told and have changed: START, END, groups, accumulators."""
+    def _so_far(self, changed: pl.DataFrame) -> pl.DataFrame | None:
+        """What is known of the open windows that may be told and have changed: WINDOW, START, END, groups, accumulators."""
+        keys, asked, found = [WINDOW, START, END, *self.groups], list[pl.DataFrame](), list[pl.DataFrame]()
+        for number, window in enumerate(self.plan.windows):
+            which = pl.lit(number, pl.Int64).alias(WINDOW)
+            mine, parts = self._upcoming(window, changed)
+            asked.append(mine.with_columns(which).select(keys))
+            found += [self.since.told(part, window).with_columns(which) for part in self._kept(window, parts) if len(part)]
+        if not found:
+            return None
+        order = found[0].columns
+        table = pl.concat([part.select(order) for part in found]).join(pl.concat(asked), on=keys, how="semi", nulls_equal=True)
+        return self.merger.merge([table], WINDOW, END) if len(table) else None
+
+    def _upcoming(self, window: Window, changed: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+        """What of it has changed, and the parts of its open windows that may be told: START, END, groups, and accumulators of parts."""
         parts = self._open(window)
         if window.kind == "tumbling":
             if not window.is_fixed:
                 parts += self.assemblers[window.label].tables()
             asked, *found = (self._placed(window, table) for table in (changed, *parts))
-        elif window.kind == "session" or self.closed_ms == NEVER or not (next_ := self.assemblers[window.label].upcoming(self.closed_ms)):
-            return changed.clear()
-        else:
-            here, [start, end] = pl.col(START).is_between(*next_, closed="left"), (pl.lit(it, pl.Int64) for it in next_)
-            found = [table.filter(here) for table in parts] + self.assemblers[window.label].so_far(next_[0], self.merger)
-            asked, *found = (table.with_columns(start.alias(START), end.alias(END)) for table in (changed.filter(here), *found))
-        keys = [START, END, *self.groups]
-        asked = asked.select(keys).unique()
-        tables = [table for table in self._kept(window, found) if len(table)]
-        tables = [table.join(asked, on=keys, how="semi", nulls_equal=True) for table in tables]
-        order = tables[0].columns if tables else []
-        return self.merger.merge([table.select(order) for table in tables], END) if tables else asked.clear()
+            return asked, found
+        if window.kind == "session" or self.closed_ms == NEVER or not (next_ := self.assemblers[window.label].upcoming(self.closed_ms)):
+            return changed.clear().with_columns(pl.col(START).alias(END)), []
+        here, [start, end] = pl.col(START).is_between(*next_, closed="left"), (pl.lit(it, pl.Int64) for it in next_)
+        found = [table.filter(here) for table in parts] + self.assemblers[window.label].so_far(next_[0], self.merger)
+        asked, *found = (table.with_columns(start.alias(START), end.alias(END)) for table in (changed.filter(here), *found))
+        return asked, found
 
     def _placed(self, window: Window, table: pl.DataFrame) -> pl.DataFrame:
         """Stretches as parts of the tumbling windows that hold them; a window is its own."""
