@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=8_000_000)
+    parser.add_argument("--events", type=int, default=16_000_000)
     parser.add_argument("--groups", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     windows = "a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m; and twelve of some contenders)"
     parser.add_argument("--windows", action="append", default=[], help=windows)
     parser.add_argument("--density", type=int, default=EVENTS_A_SECOND, help="events a second of event time")
