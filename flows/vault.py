@@ -10,6 +10,7 @@ next start.
 
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.stop import MISMATCH, Stop
 
 FOLDER = "tables"
 LARGE_BYTES = 64 << 10
+NAME = re.compile(r"[0-9a-f]{32}\.arrow")
 
 Kept = bytes | str
 
@@ -98,7 +100,8 @@ def tidy(directory: Path, states: list[Any]) -> int:
 
 
 def _names(state: Any) -> Iterator[str]:  # noqa: ANN401 - any state
-    if isinstance(state, str) and state.endswith(".arrow"):
+    """By what they look like: a topic, too, may be called `orders.arrow`."""
+    if isinstance(state, str) and NAME.fullmatch(state):
         yield state
     elif isinstance(state, dict | list):
         for part in state.values() if isinstance(state, dict) else state:

@@ -81,6 +81,12 @@ def test_a_file_that_is_named_and_not_there_is_said_before_anything_starts(tmp_p
     assert raised.value.code == MISMATCH
 
 
+def test_a_topic_that_is_called_like_a_file_is_none(tmp_path: Path) -> None:
+    state = snapshot(Vault(tmp_path), [table(1)])
+    assert tidy(tmp_path, [{"plan": {"topic": "orders.arrow"}, "levels": {0: state}}]) == 0
+    assert files(tmp_path) == set(state)
+
+
 def test_a_full_disk_ends_the_flow_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
