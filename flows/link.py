@@ -192,6 +192,7 @@ class First:
                     return self._of(number, end)
             missing = sorted(set(range(1, self._count)) - self._lines.keys())
             if not missing and time.monotonic() >= begin_s:
+                self._anew = ""  # who began anew until now has lost nothing
                 self._tell("start")
                 return None
             if missing and (line := f"waiting for process {_joined(missing)} of {self._count}") != told:

@@ -284,6 +284,18 @@ def test_a_member_that_begins_anew_is_a_loss(first: First) -> None:
         each.close()
 
 
+def test_a_member_that_begins_anew_before_the_start_is_no_loss(first: First) -> None:
+    before, *members = member(first, 1), member(first, 1), member(first, 2)
+    assert before._connect() == ""
+    deadline_s = time.monotonic() + 10
+    while not first._lines and time.monotonic() < deadline_s:
+        first._hear()
+    gathered(first, *members)
+    assert first.news() is None
+    for each in (before, *members):
+        each.close()
+
+
 def test_who_has_ended_well_is_not_lost(first: First) -> None:
     members = member(first, 1), member(first, 2)
     gathered(first, *members)
