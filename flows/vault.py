@@ -71,21 +71,28 @@ class Vault:
             return octets
         name = f"{uuid.uuid4().hex}.arrow"
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.exists():
+                self.folder.mkdir(exist_ok=True)
+                _sync(self.folder.parent)
             with (self.folder / name).open("xb") as file:
                 file.write(octets)
                 file.flush()
                 os.fsync(file.fileno())
-            entries = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(entries)
-            finally:
-                os.close(entries)
+            _sync(self.folder)
         except OSError as error:
             why = recovery.unusable(self.folder.parent, error)
             raise why if isinstance(why, Stop) else Stop(1, f"kpi: {why}") from None
         self.written += len(octets)
         return name
+
+
+def _sync(folder: Path) -> None:
+    """Its entries are on disk."""
+    entries = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(entries)
+    finally:
+        os.close(entries)
 
 
 def tidy(directory: Path, states: list[Any]) -> int:

@@ -66,6 +66,18 @@ def test_whatever_snapshot_the_flow_goes_on_from_its_tables_are_there(tmp_path_f
     assert files(directory) == set(state)
 
 
+def test_a_file_its_name_and_its_folder_are_on_disk_before_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = set[int](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    name = Vault(tmp_path).put(table(1))
+    assert synced == {path.stat().st_ino for path in (tmp_path, tmp_path / FOLDER, tmp_path / FOLDER / str(name))}
+
+
 def test_a_small_table_and_one_without_a_directory_are_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(Vault().put(table(1)), bytes)
     monkeypatch.setattr(vault, "LARGE_BYTES", 1_000)
