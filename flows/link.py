@@ -252,7 +252,7 @@ class First:
         return heard
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # there is none; or the system cannot take it now, or what was there is gone
             while len(self._strangers) < STRANGERS:
                 channel, (peer, *_) = self._server.accept()
                 self._strangers.append(Line(channel, peer, LOST_S))
