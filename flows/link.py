@@ -192,6 +192,7 @@ class First:
                     return self._of(number, end)
             missing = sorted(set(range(1, self._count)) - self._lines.keys())
             if not missing and time.monotonic() >= begin_s:
+                self._anew = ""  # who began anew until now has lost nothing
                 self._tell("start")
                 return None
             if missing and (line := f"waiting for process {_joined(missing)} of {self._count}") != told:
@@ -251,7 +252,7 @@ class First:
         return heard
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # there is none; or the system cannot take it now, or what was there is gone
             while len(self._strangers) < STRANGERS:
                 channel, (peer, *_) = self._server.accept()
                 self._strangers.append(Line(channel, peer, LOST_S))

@@ -80,6 +80,11 @@ class Share:
         return max(waiting, default=self.reading.positions[partition].offset)
 
 
+def is_frame(waiting: Sequence[Packed]) -> bool:
+    """Whether no more should be fetched before some of it is handed on: of large messages a frame has few."""
+    return sum(batch.count for batch in waiting) >= FRAME_EVENTS or sum(len(batch.packed) for batch in waiting) >= FRAME_BYTES
+
+
 class _NewSchema(Exception):  # noqa: N818 - news, not an error
     def __init__(self, schema_id: int) -> None:
         super().__init__(schema_id)
@@ -215,7 +220,7 @@ class _Reader:
         """Poll for a while, and hand on what came, topic by topic, about FRAME_EVENTS at a time."""
         deadline_s = time.monotonic() + self._gather_s()
         try:
-            while self._poll(deadline_s) and self._gathered() < FRAME_EVENTS and time.monotonic() < deadline_s:
+            while self._poll(deadline_s) and not is_frame(self._waiting()) and time.monotonic() < deadline_s:
                 continue
         except OffsetOutOfRangeError as error:
             self._gap(error.args[0])
@@ -260,8 +265,8 @@ class _Reader:
         self.discovered_s = float("-inf")
         return True
 
-    def _gathered(self) -> int:
-        return sum(batch.count for share in self.shares.values() for batch in share.waiting)
+    def _waiting(self) -> list[Packed]:
+        return [batch for share in self.shares.values() for batch in share.waiting]
 
     def _hand_on(self, share: Share) -> bool:
         """One frame of the oldest waiting batches; False when the topic has to wait for registry or cluster."""

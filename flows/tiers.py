@@ -30,6 +30,8 @@ class Tiers:
 
     def add(self, table: pl.DataFrame, merge: Merge) -> None:
         """Rows to be merged later, or now that more wait than are merged."""
+        if table.is_empty() and self.parts:  # it is no longer than what follows it, so it would stay a part
+            return
         self.parts.append(table)
         self.is_whole = False
         self.loose += len(table) + TABLE_ROWS

@@ -10,6 +10,7 @@ next start.
 
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.stop import MISMATCH, Stop
 
 FOLDER = "tables"
 LARGE_BYTES = 64 << 10
+NAME = re.compile(r"[0-9a-f]{32}\.arrow")
 
 Kept = bytes | str
 
@@ -69,21 +71,28 @@ class Vault:
             return octets
         name = f"{uuid.uuid4().hex}.arrow"
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.exists():
+                self.folder.mkdir(exist_ok=True)
+                _sync(self.folder.parent)
             with (self.folder / name).open("xb") as file:
                 file.write(octets)
                 file.flush()
                 os.fsync(file.fileno())
-            entries = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(entries)
-            finally:
-                os.close(entries)
+            _sync(self.folder)
         except OSError as error:
             why = recovery.unusable(self.folder.parent, error)
             raise why if isinstance(why, Stop) else Stop(1, f"kpi: {why}") from None
         self.written += len(octets)
         return name
+
+
+def _sync(folder: Path) -> None:
+    """Its entries are on disk."""
+    entries = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(entries)
+    finally:
+        os.close(entries)
 
 
 def tidy(directory: Path, states: list[Any]) -> int:
@@ -98,7 +107,8 @@ def tidy(directory: Path, states: list[Any]) -> int:
 
 
 def _names(state: Any) -> Iterator[str]:  # noqa: ANN401 - any state
-    if isinstance(state, str) and state.endswith(".arrow"):
+    """By what they look like: a topic, too, may be called `orders.arrow`."""
+    if isinstance(state, str) and NAME.fullmatch(state):
         yield state
     elif isinstance(state, dict | list):
         for part in state.values() if isinstance(state, dict) else state:

@@ -1,6 +1,7 @@
 """Supervisors of one flow on several machines, small programs in the flow's place: who is let in, who is lost, what decides for all."""
 
 import os
+import resource
 import socket
 import threading
 import time
@@ -271,6 +272,22 @@ def test_a_stranger_is_refused_with_a_line_and_harms_nothing(first: First, said:
         each.close()
 
 
+def test_a_connection_that_the_system_cannot_take_now_is_taken_later(first: First) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    late = member(first, 1)
+    assert late._connect() == ""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert first._hear() == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    deadline_s = time.monotonic() + 10
+    while not first._lines and time.monotonic() < deadline_s:
+        first._hear()
+    assert list(first._lines) == [1]
+    late.close()
+
+
 def test_a_member_that_begins_anew_is_a_loss(first: First) -> None:
     members = member(first, 1), member(first, 2)
     gathered(first, *members)
@@ -281,6 +298,18 @@ def test_a_member_that_begins_anew_is_a_loss(first: First) -> None:
         time.sleep(0.02)
     assert news == End(1, "process 1 has begun anew", again=True)
     for each in (*members, again):
+        each.close()
+
+
+def test_a_member_that_begins_anew_before_the_start_is_no_loss(first: First) -> None:
+    before, *members = member(first, 1), member(first, 1), member(first, 2)
+    assert before._connect() == ""
+    deadline_s = time.monotonic() + 10
+    while not first._lines and time.monotonic() < deadline_s:
+        first._hear()
+    gathered(first, *members)
+    assert first.news() is None
+    for each in (before, *members):
         each.close()
 
 

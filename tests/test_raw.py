@@ -15,7 +15,8 @@ from kafka.record.util import calc_crc32c
 
 from flows import raw
 from flows.batches import RawBatch, RecordError, original
-from flows.raw import HookError, check_hook, raw_consumer
+from flows.raw import HookError, Packed, check_hook, raw_consumer
+from flows.reader import FRAME_BYTES, FRAME_EVENTS, is_frame
 
 TP = TopicPartition("t.events", 3)
 MESSAGES = [(b"k1", b"v1", 1_000), (None, b"v2", 1_001), (b"k3", None, 999)]
@@ -160,3 +161,15 @@ def test_a_changed_signature_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Fetcher.PartitionRecords, "_unpack_records", lambda self, records: None)  # noqa: ARG005
     with pytest.raises(HookError, match="_unpack_records"):
         check_hook()
+
+
+def test_many_events_are_a_frame_and_so_are_many_bytes_of_few() -> None:
+    """Else a reader that is far behind would fetch for half a second, however large the messages."""
+
+    def waits(count: int, size: int) -> Packed:
+        return Packed(0, 0, count - 1, count, 0, None, 0, bytes(size))
+
+    assert not is_frame([])
+    assert not is_frame([waits(FRAME_EVENTS - 1, FRAME_BYTES - 1)])
+    assert is_frame([waits(FRAME_EVENTS - 1, 9), waits(1, 9)])
+    assert is_frame([waits(1, FRAME_BYTES // 2)] * 2)

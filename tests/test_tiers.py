@@ -64,3 +64,10 @@ def test_what_waits_is_merged_when_it_is_more_than_what_is_merged() -> None:
     for _ in range(10 * tiers.LOOSE_ROWS // 1_000):
         level.add(table(range(1_000)), merged)
         assert sum(map(len, level.parts)) <= tiers.LOOSE_ROWS + 2_000
+
+
+def test_tables_without_a_row_are_no_parts() -> None:
+    level = Tiers([table(range(2 * SMALL_ROWS))])
+    for _ in range(100):
+        level.add(table(range(0)), merged)
+    assert len(level.few(merged)) == 1

@@ -66,6 +66,18 @@ def test_whatever_snapshot_the_flow_goes_on_from_its_tables_are_there(tmp_path_f
     assert files(directory) == set(state)
 
 
+def test_a_file_its_name_and_its_folder_are_on_disk_before_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = set[int](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    name = Vault(tmp_path).put(table(1))
+    assert synced == {path.stat().st_ino for path in (tmp_path, tmp_path / FOLDER, tmp_path / FOLDER / str(name))}
+
+
 def test_a_small_table_and_one_without_a_directory_are_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(Vault().put(table(1)), bytes)
     monkeypatch.setattr(vault, "LARGE_BYTES", 1_000)
@@ -79,6 +91,12 @@ def test_a_file_that_is_named_and_not_there_is_said_before_anything_starts(tmp_p
     with pytest.raises(Stop, match=r"1 of 2 files are missing in .*tables; bring them back") as raised:
         tidy(tmp_path, [{"published": state[0], "levels": {0: [state[1]]}}])
     assert raised.value.code == MISMATCH
+
+
+def test_a_topic_that_is_called_like_a_file_is_none(tmp_path: Path) -> None:
+    state = snapshot(Vault(tmp_path), [table(1)])
+    assert tidy(tmp_path, [{"plan": {"topic": "orders.arrow"}, "levels": {0: state}}]) == 0
+    assert files(tmp_path) == set(state)
 
 
 def test_a_full_disk_ends_the_flow_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
