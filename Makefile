@@ -84,7 +84,7 @@ fix: $(stamp) ## mend what ruff can mend, and format
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
 
-bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (20 minutes; BENCH="--events 400000 --rounds 1 --only flow")
+bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (15 minutes, the first time 260 MB; BENCH="--events 400000 --rounds 1 --only flow")
 	@exec $(bin)/python -m bench $(BENCH)
 
 bench-setup: $(stamp) $(peers) ## what the peers of make bench need, and what draws its picture
@@ -94,8 +94,8 @@ bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, wi
 	@$(bin)/python -m bench.scale $(SCALE)
 	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 
-bench-latency: $(stamp) $(peers) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 SECONDS=120)
-	@$(bin)/python -m bench.latency $(if $(RATE),--rate "$(RATE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+bench-latency: $(stamp) $(peers) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 DURATION=120)
+	@$(bin)/python -m bench.latency $(if $(RATE),--rate "$(RATE)") $(if $(DURATION),--seconds "$(DURATION)")
 	@.bench/bin/python -m bench.draw_latency .kpi/bench/latency.json docs/latency.svg
 
 soak: $(stamp) $(peers) ## what memory and disk of the flow do under half of what it can bear, 100,000 groups (5 minutes; MINUTES=30 RATE=50000)

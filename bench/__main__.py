@@ -23,7 +23,7 @@ from bench.clicks import EVENTS_A_SECOND, PARTITIONS, fill
 from bench.contenders import CONTENDERS, PARTS, PYTHON, ROOT, entries
 from bench.measure import Bench
 from bench.peers.run import FailedError
-from bench.report import PICTURE, Result, Run, drawn, page, sections, table
+from bench.report import ENOUGH, PICTURE, SHORT, Result, Run, drawn, page, sections, table
 from infra.embedded import PartError, cluster
 from infra.embedded.child import interrupt
 
@@ -61,6 +61,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=names, help="a contender, several times for several (default: all)")
     parser.add_argument("--report", type=Path, default=ROOT / "docs", help="the directory of benchmark.md and benchmark.svg")
     given = parser.parse_args(arguments)
+    given.report.mkdir(parents=True, exist_ok=True)
     given.said = ["make bench", *(["BENCH=" + json.dumps(" ".join(_told(arguments)))] if _told(arguments) else [])]
     return given
 
@@ -90,13 +91,17 @@ def _measure(bench: Bench, number: int, result: Result) -> None:
 def _report(given: argparse.Namespace, results: list[Result], load: float) -> None:
     run = Run(given.events, given.groups, given.density, given.rounds, " ".join(given.said), f"{datetime.now(UTC):%Y-%m-%d}", load)
     bars, picture = drawn(results), given.report / PICTURE
+    told = given.report / "benchmark.md"
+    told.write_text(page(results, run, picture=False))  # whatever becomes of the picture
+    if run.events < ENOUGH:
+        print(SHORT.replace("*", ""), flush=True)
     if bars and PYTHON.exists():
         command = [str(PYTHON), "-m", "bench.picture", str(picture)]
         subprocess.run(command, input=json.dumps(bars), text=True, check=True, cwd=ROOT)
     else:
         picture.unlink(missing_ok=True)
         print("no picture: nothing was measured" if not bars else "no picture: make bench-setup makes what draws it", flush=True)
-    (given.report / "benchmark.md").write_text(page(results, run, picture=picture.exists()))
+    told.write_text(page(results, run, picture=picture.exists()))
 
 
 if __name__ == "__main__":

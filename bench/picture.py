@@ -10,7 +10,7 @@ import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 INK, OURS, OTHERS = "#1f2328", "#2f81f7", "#8b949e"
 # A picture in a page cannot know the page's colour, but the reader's choice.
@@ -39,6 +39,7 @@ def draw(bars: list[dict[str, Any]]) -> str:
         axis.margins(x=0.25)
         axis.set_title(panel, loc="left", fontsize=11)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.spines[["top", "right"]].set_visible(False)
         axis.patch.set_alpha(0)
     smallest = min(bar["low"] for bar in bars)

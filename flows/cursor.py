@@ -104,12 +104,11 @@ class Cursor:
         stops = ~word & _STOPS
         keep = stops ^ (stops - _ONE)  # the bits up to the first byte without continuation
         folded = word & keep & _SEVENS
-        octets = np.bitwise_count(keep) >> 3
-        most = octets.max(initial=0)
+        size = (np.bitwise_count(keep) >> 3).astype(np.int64)
+        most = size.max(initial=0)
         for reach, (low, high, shift) in zip(_REACH, _FOLDS, strict=True):
             if most > reach:
                 folded = (folded & low) | ((folded & high) >> shift)
-        size = octets.astype(np.int64)
         if len(long := np.flatnonzero(stops == 0)):
             ninth, tenth = (self.bytes[self.at[long] + index].astype(np.uint64) for index in (8, 9))
             more = ninth >= 0x80  # noqa: PLR2004 - the continuation bit

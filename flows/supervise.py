@@ -234,15 +234,19 @@ def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> i
 
 def _supervise(settings: Settings, environ: Mapping[str, str], asked: Asked, link: Link) -> int:
     pause_s, starts, begin_s = settings.first_pause_s, 0, 0.0
-    while True:
-        started_s = time.monotonic()
+
+    def wanted() -> bool:
+        return not asked.times
+
+    while wanted():
+        started_s, starts = time.monotonic(), starts + 1
         try:
             _make_parts(settings)
-            end = link.gather(begin_s, lambda: not asked.times)
-            if asked.times:
+            end = link.gather(begin_s, wanted)
+            if not wanted():
                 return 0
             if end is None:
-                started_s, starts = time.monotonic(), starts + 1
+                started_s = time.monotonic()
                 end = link.verdict(_once(settings, environ, asked, link))
         except Stop as stop:
             if stop.code != FULL:
@@ -259,7 +263,14 @@ def _supervise(settings: Settings, environ: Mapping[str, str], asked: Asked, lin
             say(str(recovery.full(settings.directory)))
         say(f"{end.why}; start {starts + 1} " + ("when process 0 says so" if settings.process else f"in {pause_s:g} s"))
         begin_s = time.monotonic() + pause_s
+        _pause(begin_s if end.code == FULL else 0.0, asked)  # a full disk is met again before anybody is waited for
         pause_s = min(settings.longest_pause_s, 2 * pause_s)
+    return 0
+
+
+def _pause(until_s: float, asked: Asked) -> None:
+    while time.monotonic() < until_s and not asked.times:
+        time.sleep(TURN_S)
 
 
 def _make_parts(settings: Settings) -> None:

@@ -202,7 +202,8 @@ class Transactions:
                 error = raised.args[0]
             if error.code() in UNKNOWN and self._clock() > known:
                 raise self._stop(MISMATCH, f"there is no {PROGRESS}[{self._edge.part}] ({error.str()}); begin anew: {BEGIN_ANEW}")
-            self._be_patient(error)
+            if error.code() not in UNKNOWN:
+                self._be_patient(error)
             self._pause(0.2)
 
     def _wait_on(self, producer: Producer, error: KafkaError) -> None:
