@@ -90,6 +90,10 @@ class Asked:
         """The signal handler."""
         self.times, self.number = self.times + 1, number
 
+    def not_yet(self) -> bool:
+        """Whether nobody has."""
+        return not self.times
+
 
 class Worker:
     """One process of the flow, in a group of its own, so that Ctrl-C reaches only us. What it says goes through us."""
@@ -234,16 +238,12 @@ def supervise(settings: Settings, environ: Mapping[str, str], asked: Asked) -> i
 
 def _supervise(settings: Settings, environ: Mapping[str, str], asked: Asked, link: Link) -> int:
     pause_s, starts, begin_s = settings.first_pause_s, 0, 0.0
-
-    def wanted() -> bool:
-        return not asked.times
-
-    while wanted():
+    while asked.not_yet():
         started_s, starts = time.monotonic(), starts + 1
         try:
             _make_parts(settings)
-            end = link.gather(begin_s, wanted)
-            if not wanted():
+            end = link.gather(begin_s, asked.not_yet)
+            if not asked.not_yet():
                 return 0
             if end is None:
                 started_s = time.monotonic()
