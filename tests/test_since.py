@@ -231,7 +231,7 @@ def test_a_kpi_under_a_former_name_with_another_meaning_begins_anew() -> None:
     folded.take([partial(typed, [(1_000, "a", 7, 0.5)], -9_000)])
     rows = finals(folded.take([partial(declared, [(2_000, "a", 1.5), (12_000, "a", 2.5)], 20_000)]).rows)
 
-    assert [(row["events"], row["n_max"], row["x_max"]) for row in rows] == [(2, None, 1.5), (1, 2.5, 2.5)]
+    assert sorted((row["start"], row["events"], row["n_max"], row["x_max"]) for row in rows) == [(0, 2, None, 1.5), (10_000, 1, 2.5, 2.5)]
 
 
 def test_a_kpi_that_a_schema_version_brings_is_whole_from_the_beginning_and_one_that_comes_back_is_not() -> None:
