@@ -36,7 +36,9 @@ print(len(read_declaration({}).file.topics), tomllib.loads(pathlib.Path("pyproje
 
 
 def copy(to: Path) -> Path:
-    made = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".bench", ".*_cache", ".hypothesis", ".kpi", ".demo", ".chaos", ".load", ".cluster")
+    made = shutil.ignore_patterns(
+        "__pycache__", ".git", ".venv", ".bench", ".*_cache", ".hypothesis", ".kpi", ".demo", ".chaos", ".load", ".cluster"
+    )
     shutil.copytree(ROOT, to, symlinks=True, ignore=made)
     return to
 
