@@ -38,21 +38,18 @@ SCHEMA: dict[str, Any] = {
         {"name": "coupon", "type": ["null", "string"], "default": None},
     ],
 }
-CONFIG = """
-[defaults]
-windows = ["10s", "1m", "5m"]
-groups = 1000000
-
-[topics."bench.clicks"]
+DECLARED = """
+[topics."{topic}"]
 by = [["country"]]
 
-[topics."bench.clicks".kpis]
-clicks = { count = "*" }
-revenue = { sum = "amount" }
-basket = { mean = "amount" }
-smallest = { min = "amount" }
-largest = { max = "amount" }
+[topics."{topic}".kpis]
+clicks = {{ count = "*" }}
+revenue = {{ sum = "amount" }}
+basket = {{ mean = "amount" }}
+smallest = {{ min = "amount" }}
+largest = {{ max = "amount" }}
 """
+CONFIG = '\n[defaults]\nwindows = ["10s", "1m", "5m"]\ngroups = 1000000\n' + DECLARED.format(topic=TOPIC)
 
 
 def fill(  # noqa: PLR0913 - the keywords are what bench.scale turns, one at a time

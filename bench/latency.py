@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -158,18 +157,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".kpi/bench/latency.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/latency.md"))
     given = parser.parse_args()
-    source = "as asked for"
-    if given.rate is None:
-        with cluster() as running:
-            most = steady.sustainable(running, given.events, GROUPS)
-        given.rate, source = most / 2, f"half of the {most:,.0f} of a catch-up"
+    given.rate, source = steady.load_of(given.rate, given.events, GROUPS)
     with tempfile.TemporaryDirectory(prefix="kpi-latency-", ignore_cleanup_errors=True) as home, cluster(more=steady.BROKER) as running:
         runs = [measure(running, Path(home), update, epoch_s, given) for update, epoch_s in RUNS]
     found = {"rate": given.rate, "source": source, "cores": os.cpu_count(), "load": os.getloadavg()[1], "runs": runs}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
-    given.page.write_text(report(found))
-    sys.stdout.write(report(found))
+    steady.keep(found, given.out, given.page, report(found))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import fastavro
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 from kafka import KafkaConsumer, TopicPartition
 
+from bench.clicks import DECLARED
 from flows.registry import Registry
 from flows.topology import SHARDS
 from flows.windows import parse_window
@@ -36,18 +37,6 @@ LONGEST_S = 0.5  # between two looks, however slow the machine is
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 GROUPS = 1_000_000  # the limit of groups: never reached here
 IDLE = "1d"  # only data closes windows: the last event of each partition shall stay in open ones, however long a run takes
-
-DECLARED = """
-[topics."{topic}"]
-by = [["country"]]
-
-[topics."{topic}".kpis]
-clicks = {{ count = "*" }}
-revenue = {{ sum = "amount" }}
-basket = {{ mean = "amount" }}
-smallest = {{ min = "amount" }}
-largest = {{ max = "amount" }}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,24 +234,50 @@ class Published:
         consumer.close()
 
 
+class Run(NamedTuple):
+    """A flow that has read all and written all: the first look, that of its last row, CPU seconds a million messages, peak MB, looks."""
+
+    begun: Look
+    last: Look
+    cpu_s: float
+    peak_mb: float
+    looks: list[Look]
+
+
+def _caught_up(published: Published, starting: Flow) -> Run:
+    with starting as flow:
+        begun, total = flow.wait(lambda _: True), flow.given.total
+        flow.wait(lambda look: look.counted >= total)
+        last = published.settled(flow.look)
+        return Run(begun, last, (last.cpu_s - begun.cpu_s) / total * 1e6, flow.peak_mb(), flow.looks)
+
+
+def on_disk(directory: Path) -> int:
+    """The bytes of its files; those that go while we look are of none."""
+    total = 0
+    for file in directory.rglob("*"):
+        try:
+            total += file.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
 def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
     """What one run cost: events a second from the first counted event to the last final row, CPU seconds a million events, peak MB."""
     with Published(given, environ) as published:
-        with Flow(given, environ, home, name) as flow:
-            begun = flow.wait(lambda _: True)
-            flow.wait(lambda look: look.counted >= given.total)
-            last, peak_mb = published.settled(flow.look), flow.peak_mb()
+        run = _caught_up(published, Flow(given, environ, home, name))
         rows = published.check()
-    first = max((look for look in flow.looks if look.counted == 0), key=lambda look: look.at_s, default=begun)
+    first = max((look for look in run.looks if look.counted == 0), key=lambda look: look.at_s, default=run.begun)
     taken = {
         "events": given.events,
-        "rate": (given.total - first.counted) / (last.at_s - first.at_s),
-        "cpu_s": (last.cpu_s - begun.cpu_s) / given.total * 1e6,
-        "peak_mb": peak_mb,
+        "rate": (given.total - first.counted) / (run.last.at_s - first.at_s),
+        "cpu_s": run.cpu_s,
+        "peak_mb": run.peak_mb,
         "rows": rows,
-        "open_groups": max(look.value("kpi_open_groups") for look in flow.looks),
+        "open_groups": max(look.value("kpi_open_groups") for look in run.looks),
     }
-    return taken | _snapshots(flow.looks)
+    return taken | _snapshots(run.looks)
 
 
 def _snapshots(looks: Sequence[Look]) -> dict[str, float]:
@@ -293,7 +308,7 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, cl
             flow.kill()
         close()
         began_s = time.perf_counter()
-        stored = sum(file.stat().st_size for file in (home / name).iterdir()) / 1e6
+        stored = on_disk(home / name) / 1e6
         with Flow(given, environ, home, name) as flow:
             page = flow.wait(lambda _: True)
             first = flow.wait(lambda look: look.counted > 0)
@@ -306,11 +321,8 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, cl
 def over_time(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, Any]:
     """A backlog that is caught up with: memory and messages read, second by second."""
     with Published(given, environ) as published:
-        with Flow(given, environ, home, name) as flow:
-            begun = flow.wait(lambda _: True)
-            flow.wait(lambda look: look.counted >= given.total)
-            last, peak_mb = published.settled(flow.look), flow.peak_mb()
+        run = _caught_up(published, Flow(given, environ, home, name))
         published.check()
-    seconds = {int(look.at_s - begun.at_s): look for look in flow.looks}
+    seconds = {int(look.at_s - run.begun.at_s): look for look in run.looks}
     curve = [[second, look.counted / 1e6, round(look.rss_mb)] for second, look in seconds.items()]
-    return {"seconds": last.at_s - begun.at_s, "peak_mb": peak_mb, "cpu_s": (last.cpu_s - begun.cpu_s) / given.total * 1e6, "curve": curve}
+    return {"seconds": run.last.at_s - run.begun.at_s, "peak_mb": run.peak_mb, "cpu_s": run.cpu_s, "curve": curve}

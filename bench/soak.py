@@ -4,10 +4,8 @@ Every ten seconds: RSS and USS of the flow, the size of its recovery directory, 
 """
 
 import argparse
-import json
 import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench import steady
 from bench.clicks import PARTITIONS, TOPIC
 from bench.figures import growth
+from bench.running import on_disk
 from infra.embedded import Cluster, cluster
 
 EVERY_S = 10.0
@@ -31,17 +30,6 @@ def sizes(flow: steady.Running) -> dict[str, float]:
     """MiB of the flow at this moment."""
     memory = psutil.Process(flow.process.pid).memory_full_info()
     return {"rss": memory.rss / MIB, "uss": memory.uss / MIB, "recovery": on_disk(flow.recovery) / MIB}
-
-
-def on_disk(directory: Path) -> int:
-    """The bytes of its files; those that go while we look are of none."""
-    total = 0
-    for file in directory.rglob("*"):
-        try:
-            total += file.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 class Ends:
@@ -106,11 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".kpi/bench/soak.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/soak.md"))
     given = parser.parse_args()
-    source = "as asked for"
-    if given.rate is None:
-        with cluster() as running:
-            most = steady.sustainable(running, given.events, given.groups)
-        given.rate, source = most / 2, f"half of the {most:,.0f} of a catch-up"
+    given.rate, source = steady.load_of(given.rate, given.events, given.groups)
     seconds = given.minutes * 60
     with tempfile.TemporaryDirectory(prefix="kpi-soak-", ignore_cleanup_errors=True) as home, cluster(more=steady.BROKER) as running:
         schema_id = steady.prepare(running)
@@ -121,10 +105,7 @@ def main() -> None:
             samples = watch(running, flow, seconds)
     found = {"rate": given.rate, "source": source, "groups": given.groups, "cores": os.cpu_count(), "load": os.getloadavg()[1]}
     found |= {"judged": judged(samples), "samples": samples}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
-    given.page.write_text(report(found))
-    sys.stdout.write(report(found))
+    steady.keep(found, given.out, given.page, report(found))
 
 
 if __name__ == "__main__":

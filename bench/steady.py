@@ -10,16 +10,17 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.clicks import PARTITIONS, SCHEMA, TOPIC, fill
+from bench.clicks import DECLARED, PARTITIONS, SCHEMA, TOPIC, fill
 from bench.measure import Bench
 from flows import topics
 from flows.registry import Registry
-from infra.embedded import Cluster
+from infra.embedded import Cluster, cluster
 from infra.embedded.child import free_port
 
 BROKER = {"log.retention.check.interval.ms": 5_000, "log.segment.delete.delay.ms": 1_000}
@@ -34,17 +35,6 @@ lateness = "{lateness_ms}ms"
 groups = 1000000
 update = "{update}"
 topics = {{ include = ["{topic}"] }}
-
-[topics."{topic}"]
-start = "latest"
-by = [["country"]]
-
-[topics."{topic}".kpis]
-clicks = {{ count = "*" }}
-revenue = {{ sum = "amount" }}
-basket = {{ mean = "amount" }}
-smallest = {{ min = "amount" }}
-largest = {{ max = "amount" }}
 """
 
 
@@ -79,13 +69,31 @@ def sustainable(cluster: Cluster, events: int, groups: int) -> float:
         return Bench(cluster.environ, events, Path(home)).flow(0, WINDOW, durable=True)
 
 
+def load_of(rate: float | None, events: int, groups: int) -> tuple[float, str]:
+    """The rate that was asked for, or half of what a catch-up of so many events shows; and where it comes from, in words."""
+    if rate is not None:
+        return rate, "as asked for"
+    with cluster() as broker:
+        most = sustainable(broker, events, groups)
+    return most / 2, f"half of the {most:,.0f} of a catch-up"
+
+
+def keep(found: Mapping[str, Any], out: Path, page: Path, text: str) -> None:
+    """The figures as JSON, for who draws them; the page, also on the terminal."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    page.write_text(text)
+    sys.stdout.write(text)
+
+
 @contextmanager
 def running(cluster: Cluster, home: Path, update: str, epoch_s: int) -> Iterator[Running]:
     """The flow as `make flow` starts it (epochs of `epoch_s`; 0: one a tick of 200 ms), from the end of the topic on."""
     name = f"steady-{update}-{epoch_s}"
     recovery, port = home / name, free_port()
     recovery.mkdir()
-    (home / "kpi.toml").write_text(CONFIG.format(topic=TOPIC, window=WINDOW, lateness_ms=LATENESS_MS, update=update))
+    defaults = CONFIG.format(topic=TOPIC, window=WINDOW, lateness_ms=LATENESS_MS, update=update)
+    (home / "kpi.toml").write_text(defaults + DECLARED.format(topic=TOPIC).replace("by =", 'start = "latest"\nby ='))
     subprocess.run([sys.executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True, capture_output=True)
     own = {"KPI_FLOW_ID": name, "KPI_CONFIG": str(home / "kpi.toml"), "KPI_METRICS_PORT": str(port)}
     command = [sys.executable, "-m", "bytewax.run", "flows.kpi", "-r", str(recovery), "-s", str(epoch_s), "-b", "0"]
