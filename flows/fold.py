@@ -48,13 +48,14 @@ class Rows:
 class Passed:
     """How far a shard has closed its windows, and the rests of those it closed just now (see rest.py).
 
-    `steps`: how far each time, with promises and by data alone. `rests`: table of `window`, `start`, `end`, `events`, accumulators; of a
-    session window its slices instead, whose `end` is null.
+    `closed_ms`: how far, with promises; `by_data_ms`: by data alone. `rests`: table of `window`, `start`, `end`, `events`, accumulators; of
+    a session window its slices instead, whose `end` is null.
     """
 
     plan: TopicPlan
     group_set: tuple[str, ...]
-    steps: tuple[tuple[int, int], ...]
+    closed_ms: int
+    by_data_ms: int
     rests: pl.DataFrame | None
     since: Since = field(default_factory=Since)
 
@@ -90,7 +91,6 @@ class Fold:
         self.touched: list[pl.DataFrame] = []
         self.unseen = 0  # rows of `touched` that came since it was narrowed
         self.rests: list[pl.DataFrame] = []
-        self.steps: list[tuple[int, int]] = []
         begun = {"marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}, "since": {}}
         state = state or {"version": STATE_VERSION, **begun}
         if state["version"] != STATE_VERSION:
@@ -131,24 +131,23 @@ class Fold:
         return (pl.concat([part[START] for part in parts]).n_unique(), sum(map(len, parts))) if parts else (0, 0)
 
     def take(self, partials: Iterable[Partial]) -> Turn:
-        """Add partials, in the order of their reader; then close what the watermark has passed."""
-        closed, rows, over = 0, [], 0
-        self.rests, self.steps = [], []
-        last = None
+        """Add partials, each reader's in its order; then close, once, what the watermark has passed."""
+        closed, rows, over = 0, list[Rows](), 0
+        self.rests = []
+        before_ms, partitions, last = self.closed_ms, 0, None
         for last in partials:
             self._plan(last)
             if last.table is not None:
                 closed += self._add(last.plan, last.table)
             over += last.over
             self.marks.update(last.marks)
-            rows += self._close(*(topic_watermark(self.marks, last.partitions, promises=promises) for promises in (True, False)))
+            partitions = max(partitions, last.partitions)
         if last is not None:
-            rows += self._provisional(last.clock_ms, last.partitions)
+            rows += self._close(*(topic_watermark(self.marks, partitions, promises=promises) for promises in (True, False)))
+            rows += self._provisional(last.clock_ms, partitions)
             over += self.merger.over
             self.merger.over = 0
-        rests = pl.concat(self.rests) if self.rests else None
-        passed = Passed(self.plan, self.group_set, tuple(self.steps), rests, self.since) if self.steps else None
-        return Turn(rows, closed, passed, over)
+        return Turn(rows, closed, self._passed(before_ms), over)
 
     def _plan(self, partial: Partial) -> None:
         """The plan of most schema versions wins: readers meet a new schema at different moments, and after a start anew."""
@@ -237,10 +236,7 @@ class Fold:
         slices = self._split(SLICES, slice_ms, before_ms)
         panes = self._cascaded(None if slices is None else aggregates.settle(slices, self.plan), before_ms)
         closing = [self._closing(window, panes, before_ms) for window in self.plan.windows]
-        rows = self._final(table) if (table := joined(closing)) is not None else []
-        if self.groups and any(before_ms // length != closed_ms // length for length in self._edges()):
-            self.steps.append((closed_ms, self.closed_by_data_ms))
-        return rows
+        return self._final(table) if (table := joined(closing)) is not None else []
 
     def _cascaded(self, slices: pl.DataFrame | None, before_ms: int) -> dict[int, pl.DataFrame | None]:
         """Length -> the stretches that closed, each fed by smaller ones. Slices stand at their own length."""
@@ -269,9 +265,15 @@ class Fold:
         told = self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
         return [(table.drop(END), table[END].to_numpy()) for table in (self.since.told(it, window) for it in told) if len(table)]
 
-    def _edges(self) -> set[int]:
-        """What must be passed so that some window can have closed."""
-        return {window.pane_ms or self.plan.slice_ms for window in self.plan.windows}
+    def _passed(self, before_ms: int) -> Passed | None:
+        """How far windows have closed since; None where none with groups can have."""
+        if self.closed_ms <= before_ms or not self.groups:
+            return None
+        edges = {window.pane_ms or self.plan.slice_ms for window in self.plan.windows}
+        if all(before_ms // length == self.closed_ms // length for length in edges):
+            return None
+        rests = pl.concat(self.rests) if self.rests else None
+        return Passed(self.plan, self.group_set, self.closed_ms, self.closed_by_data_ms, rests, self.since)
 
     def _rest(self, rest: pl.DataFrame, session: Window | None = None) -> None:
         """Groups over the limit: all shards' together have a row."""

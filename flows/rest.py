@@ -69,11 +69,10 @@ class Rest:
                 table = renumbered(aggregates.conform(passed.rests, self.plan, aggregates.scales(passed.plan)), passed.plan, self.plan)
                 if table is not None:
                     self.open = table if self.open is None else pl.concat([self.open, table.select(self.open.columns)])
-            for closed_ms, by_data_ms in passed.steps:
-                before_ms = min(self.closed_ms.values())
-                self.closed_ms[shard] = max(self.closed_ms[shard], closed_ms)
-                if (now_ms := min(self.closed_ms.values())) > before_ms:
-                    rows += self._final((before_ms, now_ms), by_data_ms)
+            before_ms = min(self.closed_ms.values())
+            self.closed_ms[shard] = max(self.closed_ms[shard], passed.closed_ms)
+            if (now_ms := min(self.closed_ms.values())) > before_ms:
+                rows += self._final((before_ms, now_ms), passed.by_data_ms)
         return rows
 
     def _plan(self, passed: Passed) -> None:

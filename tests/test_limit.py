@@ -163,7 +163,7 @@ def test_a_shard_tells_how_far_it_is_only_when_a_window_can_have_closed() -> Non
         folded.take([partial(ONE, [], watermark_ms)]).passed for watermark_ms in (0, 4_999, 5_000, 10_000, 15_000, 20_000, 29_000, 29_999)
     ]
 
-    assert [None if passed is None else passed.steps[-1][0] for passed in told] == [0, None, None, 10_000, 15_000, 20_000, None, None]
+    assert [None if passed is None else passed.closed_ms for passed in told] == [0, None, None, 10_000, 15_000, 20_000, None, None]
 
 
 def test_provisional_rows_tell_only_of_groups_that_still_stay_and_of_all_their_events() -> None:
@@ -257,7 +257,7 @@ FLOOD = """
 import resource, sys
 import polars as pl
 from flows.fold import Fold
-from flows.slices import Events, partials
+from flows.slices import Events, partial_tables, partials
 from flows.watermark import Mark
 from tests.core import planned, schema
 
@@ -268,7 +268,7 @@ for number in range(FRAMES):
     names = pl.int_range(number * 100_000, (number + 1) * 100_000, eager=True)
     frame = pl.DataFrame({"time": names // 20, "by:g": "a customer of a long name " + names.cast(pl.String), "of:n": names})
     mark = Mark(number * 5_000 - 5_000, number * 5_000 - 5_000)
-    for key, one in partials(Events(made, frame, {0: mark}, 1, number * 200, {}), 8):
+    for key, one in partials(Events(made, partial_tables(frame, made), {0: mark}, 1, number * 200, {}), 8):
         turn = folds.setdefault(key, Fold(8)).take([one])
         rows, over = rows + sum(len(told.table) for told in turn.rows), over + turn.over
     if number == 1:

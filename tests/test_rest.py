@@ -56,7 +56,7 @@ def test_a_rest_is_told_when_the_last_shard_has_closed_its_window() -> None:
 
     assert rest.take([(0, SOME)]) == []
     assert rest.take([(2, SOME)]) == []
-    assert rest.take([(0, replace(SOME, steps=((30_000, 30_000),), rests=None))]) == [], (
+    assert rest.take([(0, replace(SOME, closed_ms=30_000, by_data_ms=30_000, rests=None))]) == [], (
         "the first shard going on says nothing of the others"
     )
     assert plain(rest.take([(1, NONE)])) == [(10_000, 0, OTHER, 4, 12, "data")]
@@ -95,12 +95,14 @@ def test_a_rest_was_closed_by_data_if_data_had_come_so_far_when_its_last_shard_c
     assert [row[-1] for row in plain(Rest(2).take([(0, by_promise), (1, by_data)]))] == ["data"]
 
 
-def test_one_turn_may_close_by_data_what_it_closes_first_and_by_a_promise_what_it_closes_then() -> None:
+@pytest.mark.parametrize(("data_ms", "second"), [(12_000, "idle"), (20_000, "data")])
+def test_one_turn_may_close_one_window_by_data_and_the_next_by_a_promise(data_ms: int, second: str) -> None:
+    """What has come by the end of the turn counts, whichever of its partials told."""
     rows = [(1_000, A, 1), (1_000, B, 2), (11_000, A, 1), (11_000, B, 2)]
-    turn = Fold(1).take([partial(FEW, rows, Mark(12_000, 20_000)), partial(FEW, [], Mark(20_000, 20_000))])
+    turn = Fold(1).take([partial(FEW, rows, Mark(12_000, 20_000)), partial(FEW, [], Mark(data_ms, 20_000))])
     assert turn.passed is not None
 
-    assert {row[1]: row[-1] for row in plain(Rest(1).take([(0, turn.passed)]))} == {0: "data", 10_000: "idle"}
+    assert {row[1]: row[-1] for row in plain(Rest(1).take([(0, turn.passed)]))} == {0: "data", 10_000: second}
 
 
 def test_a_state_of_another_version_is_refused() -> None:
@@ -251,9 +253,9 @@ def test_a_restart_and_the_order_of_shards_change_nothing_and_windows_add_up(
     for size_ms, _, _, count, n, _ in rows:
         events_of[size_ms] += count
         n_of[size_ms] += n
-    frames = [one.frame for one in flow if one.frame is not None]
-    assert set(events_of.values()) <= {sum(map(len, frames))}
-    assert set(n_of.values()) <= {sum(frame["of:n"].sum() for frame in frames)}
+    drawn = [n for rows, _, _ in stream for _, _, n in rows]
+    assert set(events_of.values()) <= {len(drawn)}
+    assert set(n_of.values()) <= {sum(drawn)}
     own = Counter(row[:2] for row in rows if row[2] != OTHER)
     assert max(own.values(), default=0) <= max(limit, shards)
 
