@@ -23,7 +23,7 @@ from flows.fields import read_schema
 from flows.fold import Fold
 from flows.plan import Output, TopicPlan, plan
 from flows.records import encode, output_topic
-from flows.slices import Events, partial_tables, partials
+from flows.slices import Events, partials
 from flows.topology import SHARDS
 from flows.watermark import Mark
 
@@ -59,37 +59,28 @@ def planned(windows: Sequence[str]) -> TopicPlan:
     return replace(made, outputs=tuple(Output(output_topic(TOPIC, window), 1, 2) for window in made.windows))
 
 
-def frames(scenario: Scenario, events: int) -> Iterator[pl.DataFrame]:
-    """The clicks as a reader has them once they are judged."""
+def frames(made: TopicPlan, scenario: Scenario, events: int) -> Iterator[Events]:
+    """The clicks as a reader passes them on."""
     dice = np.random.default_rng(1)
     names = pl.Series([f"k{number:06d}" for number in range(scenario.groups)])
     for begin in range(0, events, FRAME):
         numbers = np.arange(begin, min(events, begin + FRAME))
         times = START_MS + numbers * 1000 // scenario.a_second - dice.integers(0, DISORDER_MS, len(numbers))
         group = names.gather(dice.integers(0, scenario.groups, len(numbers)))
-        yield pl.DataFrame({"time": times, "by:country": group, "of:amount": dice.random(len(numbers)) * 100})
-
-
-def passed_on(made: TopicPlan, frame: pl.DataFrame) -> Events:
-    """What a reader makes of a frame."""
-    reached_ms = last_ms(frame) - made.lateness_ms
-    return Events(made, partial_tables(frame, made), {0: Mark(reached_ms, reached_ms)}, 1, 0, {})
-
-
-def last_ms(frame: pl.DataFrame) -> int:
-    """Its newest event."""
-    return int(frame["time"].to_numpy().max())
+        frame = pl.DataFrame({"time": times, "by:country": group, "of:amount": dice.random(len(numbers)) * 100})
+        reached_ms = int(times.max()) - made.lateness_ms
+        yield Events(made, frame, {0: Mark(reached_ms, reached_ms)}, 1, 0, {})
 
 
 def rate(scenario: Scenario, events: int) -> float:
     """Events a second of this process's own time."""
     made = planned(scenario.windows)
-    given = list(frames(scenario, events))
+    given = list(frames(made, scenario, events))
     folds: dict[str, Fold] = {}
     counted = written = 0
     began = time.process_time()
     for one in given:
-        for key, part in partials(passed_on(made, one), SHARDS):
+        for key, part in partials(one, SHARDS):
             for rows in folds.setdefault(key, Fold(SHARDS)).take([part]).rows:
                 written += len(encode(rows))
                 counted += int(rows.table.filter(window=0)["events"].sum())
@@ -99,11 +90,11 @@ def rate(scenario: Scenario, events: int) -> float:
     return events / taken
 
 
-def expected(made: TopicPlan, given: Sequence[pl.DataFrame]) -> int:
+def expected(made: TopicPlan, given: Sequence[Events]) -> int:
     """The events of all closed windows of the first size, each counted in each of them."""
-    window, closed_ms = made.windows[0], last_ms(given[-1]) - made.lateness_ms
+    window, closed_ms = made.windows[0], given[-1].marks[0].seen_ms
     hop_ms = window.step_ms or window.size_ms
-    hops = np.concatenate([one["time"].to_numpy() // hop_ms for one in given])
+    hops = np.concatenate([one.frame["time"].to_numpy() // hop_ms for one in given if one.frame is not None])
     until = np.concatenate([[0], np.cumsum(np.bincount(hops - hops.min()))])  # events before each hop
     ends = np.arange(1, closed_ms // hop_ms - hops.min() + 1)
     return int(sum(until[ends] - until[np.maximum(0, ends - window.size_ms // hop_ms)]))

@@ -18,7 +18,7 @@ from flows.fields import Schema
 from flows.plan import TopicPlan, dtype_of
 from flows.records import DEAD, LATE, Origin, Record, set_aside
 from flows.runs import ORDER
-from flows.slices import Events, partial_tables
+from flows.slices import Events
 from flows.strangers import judged_strangers
 from flows.watermark import NEVER, Mark, Times, before, late
 
@@ -165,23 +165,18 @@ class Reading:
         taken = take(plan, self.positions, batches, schema_of, clock_ms)
         self.positions |= taken.positions
         self.notes = taken.notes
-        return self._events(plan, partial_tables(taken.frame, plan), partitions, clock_ms, taken.offsets), taken.aside
+        return self._events(plan, taken.frame, partitions, clock_ms, taken.offsets), taken.aside
 
     def tick(self, plan: TopicPlan, partitions: int, seen: Mapping[int, int], clock_ms: int) -> Events:
         """No events, but how late it is: partitions whose end was `seen` (see `promise`) promise what they may."""
         self.positions |= promise(plan, self.positions, seen)
-        return self._events(plan, {}, partitions, clock_ms, {})
+        return self._events(plan, None, partitions, clock_ms, {})
 
     def _events(
-        self,
-        plan: TopicPlan,
-        tables: Mapping[tuple[str, ...], pl.DataFrame],
-        partitions: int,
-        clock_ms: int,
-        offsets: Mapping[int, tuple[int, int]],
+        self, plan: TopicPlan, frame: pl.DataFrame | None, partitions: int, clock_ms: int, offsets: Mapping[int, tuple[int, int]]
     ) -> Events:
         marks = {partition: Mark(at.seen_ms, at.reached_ms, partition in self.fresh) for partition, at in self.positions.items()}
-        return Events(plan, tables, marks, partitions, clock_ms, offsets)
+        return Events(plan, frame, marks, partitions, clock_ms, offsets)
 
 
 def quiet(plan: TopicPlan, position: Position, clock_ms: int) -> bool:

@@ -427,7 +427,7 @@ class _Reader:
                 share.reading.positions[tp.partition] = replace(share.reading.positions[tp.partition], offset=to)
 
     def _emit(self, share: Share, items: list[Any]) -> None:
-        reading, share.emitted_s = share.reading, time.monotonic() if len(items) > 1 or items[0].tables else share.emitted_s
+        reading, share.emitted_s = share.reading, time.monotonic() if len(items) > 1 or items[0].frame is not None else share.emitted_s
         self.services.reached_ms.setdefault(reading.topic, {}).update({p: position.reached_ms for p, position in reading.positions.items()})
         self.put(Emission(reading.topic, share.topic_id, share.partitions, dict(reading.positions), items))
 

@@ -1,7 +1,4 @@
-"""Cut event time into slices. In: frames of folded events. Out: partials, one table a group set and shard. Pure.
-
-Readers make the tables, each in its own thread; the flow deals them out to shards.
-"""
+"""Cut event time into slices. In: frames of folded events. Out: partials, one table a group set and shard. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +15,15 @@ FINER = 2  # a finer table of more than half as many rows as there are events sa
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """What a reader passes on of one topic at a time; without tables it only tells the time.
+    """What a reader passes on of one topic at a time; without a frame it only tells the time.
 
-    `tables`: of each group set the events to be folded, as `partial_tables` makes them.
+    `frame`: `time` Int64 UTC ms, `by:<path>` a column a group path, `of:<of>` a column a measure; only events to be folded.
     `marks`: the watermark of every partition of this reader after these events; `partitions`: how many the topic has in all.
     `offsets`: the first and last offset read of each partition, to tell where events came from.
     """
 
     plan: TopicPlan
-    tables: Mapping[tuple[str, ...], pl.DataFrame]
+    frame: pl.DataFrame | None
     marks: Mapping[int, Mark]
     partitions: int
     clock_ms: int
@@ -53,9 +50,10 @@ class Partial:
 
 def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
     """For every group set and shard its partial, keyed `topic|group set|shard`; also the empty ones, as time goes on for all."""
-    plan = events.plan
+    plan, frame = events.plan, events.frame
+    tables = {} if frame is None or frame.is_empty() else partial_tables(frame, plan)
     for group_set in plan.group_sets:
-        table = events.tables.get(group_set)
+        table = tables.get(group_set)
         count = shards if group_set else 1
         parts = _sharded(table, plan, group_set, count) if table is not None else {}
         for shard in range(count):
@@ -67,13 +65,8 @@ def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
 def partial_tables(frame: pl.DataFrame, plan: TopicPlan) -> dict[tuple[str, ...], pl.DataFrame]:
     """Accumulators of every slice and group of a frame of events; a null group value is a group of its own, a very long one is cut.
 
-    `frame`: `time` Int64 UTC ms, `by:<path>` a column a group path, `of:<of>` a column a measure. Result: for each group set a table of
-    `start` Int64, `by:<path>` String, `events` Int64, accumulators; none at all of an empty frame.
-
     A group set whose paths are all in another one is merged of that one's table, unless it is nearly as long as the events.
     """
-    if frame.is_empty():
-        return {}
     frame = frame.with_columns(start_of(pl.col("time"), plan.slice_ms).alias(START))
     made: dict[tuple[str, ...], pl.DataFrame] = {}
     for group_set in sorted(plan.group_sets, key=len, reverse=True):

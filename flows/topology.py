@@ -1,6 +1,6 @@
 """The whole dataflow on one screen. In: a source and a sink, which are arguments so that tests run the same flow. Out: a Dataflow.
 
-source ──► shard ──► fold ──────────► encode ──► sink
+source ──► slice ──► fold ──────────► encode ──► sink
    │                   └── rest ──┘              │
    └── late records, dead letters, barriers ─────┘
 """
@@ -124,7 +124,7 @@ def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shard
     flow = Dataflow("kpi")
     items = op.input("source", flow, source)
     split: op.BranchOut[Events, ToSink] = op.branch("split", items, lambda item: isinstance(item, Events))
-    partials = op.flat_map("shard", split.trues, lambda events: slices.partials(events, shards))
+    partials = op.flat_map("slice", split.trues, lambda events: slices.partials(events, shards))
     told = set[str]()
     folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, told, state, directory))
     closed: op.BranchOut[Any, Any] = op.branch("closed", folded, lambda keyed: isinstance(keyed[1], Passed))

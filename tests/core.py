@@ -10,7 +10,7 @@ from flows.declaration import parse
 from flows.fields import Schema, read_schema
 from flows.fold import Rows
 from flows.plan import TopicPlan, dtype_of, plan
-from flows.slices import Events, Partial, partial_tables, partials
+from flows.slices import Events, Partial, partials
 from flows.watermark import Mark
 
 TOPIC = "t"
@@ -49,7 +49,7 @@ def ordered(times: pl.Series) -> pl.Series:
 def events(
     made: TopicPlan, rows: Iterable[tuple[object, ...]], marks: Mapping[int, Mark], clock_ms: int = 0, partitions: int = 1
 ) -> Events:
-    return Events(made, partial_tables(frame(made, rows), made), marks, partitions, clock_ms, {})
+    return Events(made, frame(made, rows), marks, partitions, clock_ms, {})
 
 
 def partial(made: TopicPlan, rows: Iterable[tuple[object, ...]], watermark_ms: int | Mark, clock_ms: int = 0) -> Partial:

@@ -547,7 +547,8 @@ def test_a_topic_without_a_schema_whose_groups_are_declared_has_its_fates_and_no
     one = reading()
     events, aside = one.read(planned("by = ['g']"), 1, [batch([message(b"no Avro"), message(b"")])], schema_of, 0)
 
-    assert events.tables == {}
+    assert events.frame is not None
+    assert events.frame.is_empty()
     assert one.positions[0].fates == {"magic": 1, "short": 1}
     assert len(aside) == 2
 
@@ -583,7 +584,8 @@ def test_what_arrives_below_a_promise_is_late_because_of_it_and_the_promise_stay
     events, aside = one.read(PLAN, 1, [batch([event(1_000), event(94_000)])], schema_of, 101_000)
 
     assert [headers(record)["kpi.error"] for record in aside] == ["cause: idle"]
-    assert events.tables[()].select("start", "events").rows() == [(90_000, 1)]
+    assert events.frame is not None
+    assert events.frame["time"].to_list() == [94_000]
     assert events.marks[0] == Mark(89_000, 95_000, fresh=False)
 
 

@@ -257,7 +257,7 @@ FLOOD = """
 import resource, sys
 import polars as pl
 from flows.fold import Fold
-from flows.slices import Events, partial_tables, partials
+from flows.slices import Events, partials
 from flows.watermark import Mark
 from tests.core import planned, schema
 
@@ -268,7 +268,7 @@ for number in range(FRAMES):
     names = pl.int_range(number * 100_000, (number + 1) * 100_000, eager=True)
     frame = pl.DataFrame({"time": names // 20, "by:g": "a customer of a long name " + names.cast(pl.String), "of:n": names})
     mark = Mark(number * 5_000 - 5_000, number * 5_000 - 5_000)
-    for key, one in partials(Events(made, partial_tables(frame, made), {0: mark}, 1, number * 200, {}), 8):
+    for key, one in partials(Events(made, frame, {0: mark}, 1, number * 200, {}), 8):
         turn = folds.setdefault(key, Fold(8)).take([one])
         rows, over = rows + sum(len(told.table) for told in turn.rows), over + turn.over
     if number == 1:

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
-from flows import intake, topics
+from flows import topics
 from flows.connection import connection
 from flows.declaration import parse
 from flows.intake import Position
@@ -29,12 +29,6 @@ from tests.batches import confluent
 from tests.integration.running import CLICK, T0_MS, Topic, asked, click, now_ms, until
 
 
-@pytest.fixture(autouse=True)
-def _events_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers pass on events as they are, in place of tables of their slices."""
-    monkeypatch.setattr(intake, "partial_tables", lambda frame, _: {(): frame} if len(frame) else {})
-
-
 @dataclass
 class Life:
     """The readers of one life of a flow, and the events that they passed on: (plan's version, event time)."""
@@ -47,8 +41,8 @@ class Life:
         """The event times so far."""
         for reader in self.readers:
             for item in reader.next_batch():
-                if isinstance(item, Events) and item.tables:
-                    self.seen += [(item.plan.version, time_ms) for time_ms in item.tables[()]["time"]]
+                if isinstance(item, Events) and item.frame is not None:
+                    self.seen += [(item.plan.version, time_ms) for time_ms in item.frame["time"]]
         return sorted(time_ms for _, time_ms in self.seen)
 
     def state(self) -> list[Any]:
