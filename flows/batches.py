@@ -1,11 +1,8 @@
 """Record batches cut into records. In: whole Kafka record batches. Out: where each record, its key and its value lie. Pure.
 
-Kafka's record format v2 length-prefixes a record exactly as Avro does its `bytes`, so a batch is a block of an Avro file, and one call of
-`polars.read_avro` cuts any number of batches. No Python object is made for a record.
+One compiled loop cuts any number of batches (Kafka's record format v2). No Python object is made for a record.
 """
 
-import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from flows.cursor import PADDING, Cursor, Ints
+from flows import loops
+from flows.cursor import PADDING, Ints
+from flows.loops import HEADER_BYTES
 from flows.message import Malformed, Reader
 
 RECORD_BYTES = 7  # the fewest that a record can have: its length, attributes, two deltas, two lengths, the number of headers
-HEADER_BYTES = 5  # magic 0 and the schema id, before the Avro bytes (Confluent wire format)
 META = {"__partition": pl.Int32(), "__offset": pl.Int64(), "__timestamp": pl.Int64(), "__batch": pl.Int32(), "__at": pl.Int64()}
 
 
@@ -57,17 +55,18 @@ class RawBatch(NamedTuple):
 class Records:
     """The records of some batches, by partition and offset. Places are in `buffer`; a length of -1 is null.
 
-    `meta`: what Kafka says about each, see META; `whole`: each as Binary, from `start` on.
+    `meta`: what Kafka says about each, see META; `start`: its first byte behind its length; `schema_id`: of its message, or why it has
+    none (see loops).
     """
 
     buffer: bytes
     meta: pl.DataFrame
-    whole: pl.Series
     start: Ints
     key: Ints
     key_length: Ints
     value: Ints
     value_length: Ints
+    schema_id: Ints
 
     def bytes_at(self, start: int, length: int) -> bytes | None:
         """A key or a value."""
@@ -94,26 +93,14 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
     if any(not 0 <= batch.count <= len(batch.body) // RECORD_BYTES for batch in ordered):
         raise RecordError(_named(ordered, "more records than its bytes can hold, or less than none"))
     counts = np.array([batch.count for batch in ordered], np.int64)
-    buffer, offset = _container(int(counts.sum()), [batch.body for batch in ordered])
-    whole = _whole(ordered, buffer, int(counts.sum()))
-    length = whole.bin.size().cast(pl.Int64).to_numpy()
-    bounds = offset + _sums(np.array([len(batch.body) for batch in ordered], np.int64))
-    own = 1 + sum(((length >= 1 << bits).astype(np.int64) for bits in (6, 13, 20, 27)), np.zeros_like(length))  # the length's own bytes
-    ends = offset + _sums(own + length)
-    if not np.array_equal(ends[_sums(counts)], bounds):
-        raise RecordError(_named(ordered, "the lengths of records do not add up to their batch"))
-    start = ends[1:] - length
-    cursor = Cursor(buffer, start, ends[1:])
-    cursor.skip(1)  # attributes
-    since, delta = cursor.integers(), cursor.integers()
-    key_length, key = cursor.integers(), cursor.at
-    cursor.skip(np.maximum(key_length, 0))
-    value_length, value = cursor.integers(), cursor.at
-    cursor.skip(np.maximum(value_length, 0))
+    buffer = b"".join((*(batch.body for batch in ordered), bytes(PADDING)))
+    bounds = np.cumsum([0, *(len(batch.body) for batch in ordered)], dtype=np.int64)
+    found = np.empty((loops.FIELDS, int(counts.sum())), np.int64)
+    if wrong := loops.records(np.frombuffer(buffer, np.uint8), bounds[:-1], bounds[1:], counts, found):
+        said = "the lengths of records do not add up to their batch" if wrong == loops.UNEVEN else "what stands in a record is none"
+        raise RecordError(_named(ordered, said))
+    at, start, since, delta, key, key_length, value, value_length, schema_id = found
     batch = np.repeat(np.arange(len(ordered)), counts)
-    rises = (np.diff(delta, prepend=-1) > 0) | ((np.diff(batch, prepend=-1) > 0) & (delta >= 0))
-    if (cursor.doubt | (key_length < -1) | (value_length < -1) | ~rises).any():
-        raise RecordError(_named(ordered, "what stands in a record is none"))
     stamps = np.array([batch.first_timestamp if batch.append_time is None else batch.append_time for batch in ordered], np.int64)
     follows = np.array([batch.append_time is None for batch in ordered], np.int64)
     meta = {
@@ -121,9 +108,9 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
         "__offset": np.array([batch.base_offset for batch in ordered], np.int64)[batch] + delta,
         "__timestamp": stamps[batch] + since * follows[batch],
         "__batch": np.array(order, np.int32)[batch],
-        "__at": ends[:-1] - bounds[batch],
+        "__at": at,
     }
-    return Records(buffer, pl.DataFrame(meta, schema=META), whole, start, key, key_length, value, value_length)
+    return Records(buffer, pl.DataFrame(meta, schema=META), start, key, key_length, value, value_length, schema_id)
 
 
 def sound(batches: Sequence[RawBatch]) -> tuple[list[RawBatch], list[RawBatch]]:
@@ -173,38 +160,3 @@ def _record(body: bytes, at: int) -> tuple[bytes | None, bytes | None, int]:
 
 def _named(batches: Sequence[RawBatch], error: str) -> str:
     return f"partition {batches[0].partition} from offset {batches[0].base_offset}: {error}"
-
-
-def _sums(numbers: Ints) -> Ints:
-    """0 and the sums of the first one, two, … numbers."""
-    return np.concatenate([[0], np.cumsum(numbers)])
-
-
-def _whole(batches: Sequence[RawBatch], buffer: bytes, count: int) -> pl.Series:
-    if count == 0:
-        return pl.Series(dtype=pl.Binary)
-    try:
-        return pl.read_avro(io.BytesIO(buffer))["whole"]
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - polars may panic, and a panic is no Exception
-        raise RecordError(_named(batches, str(error))) from None
-
-
-def _container(count: int, bodies: Sequence[bytes]) -> tuple[bytes, int]:
-    """An Avro file of one block whose items are `bytes`, padded; and where the items begin. (Avro 1.12, object container files.)"""
-    schema = {"type": "record", "name": "Record", "fields": [{"name": "whole", "type": "bytes"}]}
-    entries = {b"avro.schema": json.dumps(schema).encode(), b"avro.codec": b"null"}
-    said = b"".join(_zigzag(len(text)) + text for entry in entries.items() for text in entry)
-    sync = bytes(PADDING)
-    head = b"Obj\x01" + _zigzag(len(entries)) + said + b"\0" + sync + _zigzag(count) + _zigzag(sum(map(len, bodies)))
-    return b"".join((head, *bodies, sync)), len(head)
-
-
-def _zigzag(number: int) -> bytes:
-    """A number that is not negative as a zigzag varint."""
-    rest, octets = number << 1, bytearray()
-    while rest > 0x7F:  # noqa: PLR2004 - the continuation bit
-        octets.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*octets, rest))

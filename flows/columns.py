@@ -1,5 +1,6 @@
 """Leaves as polars columns. In: what `flows.cursor` found, or values of `flows.message`. Out: Series as they stand in a frame. Pure."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,19 +8,41 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from flows import loops
 from flows.cursor import Flags, Found, Ints
 from flows.fields import Leaf
 
 FEW = 64
+LENGTH_BYTES = 5  # of a stretch in 4 GiB, at most
 DAY_NS = 86_400 * 10**9
 _MS_NS = 1_000_000
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # of the years 1 and 9999
 _UUID = ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))  # where its parts are in 32 hex digits, and how long
 
 
-def slices(whole: pl.Series, start: Ints, length: Ints) -> pl.Series:
-    """A stretch of bytes of each."""
-    return pl.select(pl.lit(whole).bin.slice(pl.lit(pl.Series(start)), pl.lit(pl.Series(length)))).to_series()
+def slices(buffer: bytes, start: Ints, length: Ints) -> pl.Series:
+    """Stretches of a buffer as Binary: polars reads them as items of an Avro file of one block. (Avro 1.12, object container files.)"""
+    if not len(start):
+        return pl.Series(dtype=pl.Binary)
+    body = np.empty(int(length.sum()) + LENGTH_BYTES * len(length), np.uint8)
+    taken = loops.prefixed(np.frombuffer(buffer, np.uint8), start, length, body)
+    head = b"".join((_HEAD, zigzag(len(start)), zigzag(taken)))
+    return pl.read_avro(io.BytesIO(b"".join((head, body[:taken].data, _SYNC))))["it"]
+
+
+def zigzag(number: int) -> bytes:
+    """A number that is not negative as a zigzag varint."""
+    rest, octets = number << 1, bytearray()
+    while rest > 0x7F:  # noqa: PLR2004 - the continuation bit
+        octets.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*octets, rest))
+
+
+_SYNC = bytes(16)
+_ENTRIES = {b"avro.schema": b'{"type":"record","name":"One","fields":[{"name":"it","type":"bytes"}]}', b"avro.codec": b"null"}
+_SAID = b"".join(zigzag(len(text)) + text for entry in _ENTRIES.items() for text in entry)
+_HEAD = b"".join((b"Obj\x01", zigzag(len(_ENTRIES)), _SAID, b"\0", _SYNC))
 
 
 def promoted(series: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -49,17 +72,14 @@ def dates(days: pl.Series) -> pl.Series:
     return days.set(~days.is_between(_FIRST_DAY, _LAST_DAY), None).cast(pl.Date)
 
 
-def column(leaf: Leaf, found: Found | None, whole: pl.Series, begin: Ints, doubt: Flags) -> pl.Series:
-    """A leaf of many messages: null where one has none. Marks a text that is no UTF-8 as a doubt; what is in doubt is arbitrary.
-
-    `whole`: a Binary of each that holds the message, and begins at `begin` in the buffer.
-    """
+def column(leaf: Leaf, found: Found | None, buffer: bytes, doubt: Flags) -> pl.Series:
+    """A leaf of many messages: null where one has none. Marks a text that is no UTF-8 as a doubt; what is in doubt is arbitrary."""
     if found is None:  # every message took another branch
-        return pl.repeat(None, len(whole), dtype=leaf.dtype, eager=True)
-    values, more = (_spread(half, found.rows, len(whole)) for half in (found.values, found.more))
-    present = None if found.rows is None else _spread(np.ones(len(found.rows), np.bool_), found.rows, len(whole))
+        return pl.repeat(None, len(doubt), dtype=leaf.dtype, eager=True)
+    values, more = (_spread(half, found.rows, len(doubt)) for half in (found.values, found.more))
+    present = None if found.rows is None else _spread(np.ones(len(found.rows), np.bool_), found.rows, len(doubt))
     if leaf.kind in {"string", "bytes"}:
-        series = promoted(slices(whole, values - begin, more), leaf.dtype)
+        series = promoted(slices(buffer, values, more), leaf.dtype)
         doubt |= series.is_null().to_numpy()
     elif leaf.kind == "decimal":
         # A doubtful one may be no decimal at all.
@@ -69,7 +89,7 @@ def column(leaf: Leaf, found: Found | None, whole: pl.Series, begin: Ints, doubt
     elif leaf.kind == "enum":
         series = pl.Series([*leaf.symbols, None], dtype=pl.String).gather(np.clip(values, 0, len(leaf.symbols)))
     elif leaf.kind == "uuid":
-        series = _uuids(slices(whole, values - begin, more))
+        series = _uuids(slices(buffer, values, more))
     else:
         series = _plainly(pl.Series(_milliseconds(values, leaf.unit_ns) if leaf.kind == "time" else values), leaf)
     if present is not None:

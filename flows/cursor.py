@@ -1,6 +1,6 @@
-"""Avro values of many messages, read side by side with numpy. In: where each message lies in one buffer. Out: columns, and doubts. Pure.
+"""Avro values of many messages, read side by side. In: where each message lies in one buffer. Out: columns, and doubts. Pure.
 
-One step reads the same field of every message: an eight-byte window at each place holds a whole varint, length or double. Whatever is
+One step reads the same field of every message (compiled: loops.py), so no Python object is made for a value. Whatever is
 not plainly right is a doubt, and `flows.message` decides about that message alone; so a verdict never depends on its neighbours.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows import loops
 from flows.fields import Wire
 from flows.message import DIGITS
 
@@ -22,18 +23,6 @@ Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
-_STOPS, _SEVENS = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F)
-_FOLDS = tuple(
-    (np.uint64(low), np.uint64(high), np.uint64(shift))
-    for low, high, shift in (
-        (0x007F007F007F007F, 0x7F007F007F007F00, 1),
-        (0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
-        (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
-    )
-)
-_REACH = (1, 2, 4)  # bytes of a varint that need no such step
-_HIGH_BITS = np.array([int.from_bytes(b"\x80" * count, "little") for count in range(9)], np.uint64)  # of the first 0 to 8 bytes
-_ONE = np.uint64(1)
 _NONE: Ints = np.zeros(0, np.int64)
 
 
@@ -51,7 +40,7 @@ class Found:
 
 @dataclass(slots=True)
 class Columns:
-    """What reading gives: the wanted leaves by path, and text that numpy alone cannot tell to be UTF-8: (rows, starts, lengths)."""
+    """What reading gives: the wanted leaves by path, and text that may not be UTF-8: (rows, starts, lengths)."""
 
     wanted: Collection[str]
     found: dict[str, Found] = field(default_factory=dict)
@@ -96,27 +85,10 @@ class Cursor:
 
     def integers(self) -> Ints:
         """A zigzag varint of each. (Avro 1.12, binary encoding; the same in Kafka's record format v2.)"""
-        octets = self.bytes[self.at]
-        if len(octets) and octets.max() < 0x80:  # noqa: PLR2004 - the continuation bit
-            self.skip(1)
-            return (octets >> 1).astype(np.int64) ^ -(octets & 1).astype(np.int64)
-        word = self.words[self.at]
-        stops = ~word & _STOPS
-        keep = stops ^ (stops - _ONE)  # the bits up to the first byte without continuation
-        folded = word & keep & _SEVENS
-        size = (np.bitwise_count(keep) >> 3).astype(np.int64)
-        most = size.max(initial=0)
-        for reach, (low, high, shift) in zip(_REACH, _FOLDS, strict=True):
-            if most > reach:
-                folded = (folded & low) | ((folded & high) >> shift)
-        if len(long := np.flatnonzero(stops == 0)):
-            ninth, tenth = (self.bytes[self.at[long] + index].astype(np.uint64) for index in (8, 9))
-            more = ninth >= 0x80  # noqa: PLR2004 - the continuation bit
-            self.doubt[long] |= more & (tenth > 1)
-            folded[long] |= ((ninth & np.uint64(0x7F)) << np.uint64(56)) | np.where(more, tenth << np.uint64(63), np.uint64(0))
-            size[long] = 9 + more
-        self.skip(size)
-        return (folded >> _ONE).view(np.int64) ^ -(folded & _ONE).view(np.int64)
+        found = np.empty((2, len(self.at)), np.int64)
+        loops.varints(self.bytes, self.at, self.end, found, self.doubt)
+        values, self.at = found
+        return values
 
     def spans(self) -> tuple[Ints, Ints]:
         """Start and length of length-prefixed bytes of each."""
@@ -159,7 +131,7 @@ def read(wire: Wire, cursor: Cursor, columns: Columns, path: str | None = "") ->
         case "fixed":
             start = cursor.at
             cursor.skip(wire.size)
-            _found(columns, path, cursor, start, np.full(len(start), wire.size))
+            _found(columns, path, cursor, start, cursor.at - start)
         case "decimal":
             _found(columns, path, cursor, *_decimals(wire, cursor))
         case "record":
@@ -181,9 +153,10 @@ def _found(columns: Columns, path: str | None, cursor: Cursor, values: npt.NDArr
 
 
 def _check(columns: Columns, cursor: Cursor, start: Ints, length: Ints) -> None:
-    """Note the text that is longer than eight bytes, or not ASCII."""
-    unsure = (length > 8) | ((cursor.words[start] & _HIGH_BITS[np.minimum(length, 8)]) != 0)  # noqa: PLR2004 - one window
-    if len(rows := np.flatnonzero(unsure)):
+    """Note the text that is not ASCII."""
+    is_plain = np.empty(len(start), np.bool_)
+    loops.plain(cursor.bytes, start, length, is_plain)
+    if len(rows := np.flatnonzero(~is_plain)):
         columns.texts.append((rows if cursor.rows is None else cursor.rows[rows], start[rows], length[rows]))
 
 

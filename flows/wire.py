@@ -13,13 +13,20 @@ import numpy as np
 import polars as pl
 
 from flows import columns as leaves
-from flows.batches import HEADER_BYTES, RawBatch, RecordError, Records, cut, first_schema_ids, original, sound
-from flows.cursor import Columns, Cursor, Ints, read, windows
+from flows import loops
+from flows.batches import RawBatch, RecordError, Records, cut, first_schema_ids, original, sound
+from flows.cursor import Columns, Cursor, Ints, read
 from flows.fields import Leaf, Schema, SchemaError, promotes
+from flows.loops import HEADER_BYTES
 from flows.message import Malformed, examine
 
 __all__ = ["Decoded", "RawBatch", "RecordError", "Rejected", "decode", "first_schema_ids", "original", "sound"]
 
+UNFRAMED = {
+    loops.TOMBSTONE: ("tombstone", "no value"),
+    loops.SHORT: ("short", "a value of less than five bytes"),
+    loops.MAGIC: ("magic", "the first byte is not 0"),
+}
 UNUSABLE = "__type:"  # before a wanted column's name: whether an event has that field in a type that cannot be promoted
 
 _Wanted = Mapping[str, tuple[Leaf, pl.DataType]]  # column -> the leaf that it is, and the dtype to give it
@@ -67,17 +74,15 @@ def decode(
     """
     records = cut(batches)
     rejections = _Rejections(records)
-    framed = records.value_length >= HEADER_BYTES
-    header = windows(records.buffer)[records.value]
-    avro = framed & ((header & np.uint64(0xFF)) == 0)
-    ids = (header >> np.uint64(8)).astype(np.uint32).byteswap()
-    schemas = {schema_id: _asked(schema_of, schema_id) for schema_id in np.unique(ids[avro]).tolist()}
-    rejections.add(np.flatnonzero(records.value_length < 0), repeat(("tombstone", "no value")))
-    rejections.add(np.flatnonzero((records.value_length >= 0) & ~framed), repeat(("short", "a value of less than five bytes")))
-    rejections.add(np.flatnonzero(framed & ~avro), repeat(("magic", "the first byte is not 0")))
+    ids = records.schema_id
+    is_one = len(ids) > 0 and bool((ids == ids[0]).all())  # nearly always, and to look is cheaper than to sort
+    met = [int(ids[0])] if is_one else np.unique(ids).tolist()
+    schemas = {schema_id: _asked(schema_of, schema_id) for schema_id in met if schema_id >= 0}
+    for why in UNFRAMED.keys() & set(met):
+        rejections.add(np.flatnonzero(ids == why), repeat(UNFRAMED[why]))
     frames = []
     for schema_id, schema in schemas.items():
-        rows = np.flatnonzero(avro & (ids == schema_id))
+        rows = np.flatnonzero(ids == schema_id)
         if isinstance(schema, SchemaError):
             rejections.add(rows, repeat(("schema", str(schema))), schema_id)
         else:
@@ -151,12 +156,10 @@ def _events(records: Records, rows: Ints, schema: Schema, wanted: _Wanted, rejec
     cursor, columns = Cursor(records.buffer, start, end), Columns({leaf.path for leaf, _ in wanted.values()})
     read(schema.wire, cursor, columns)
     doubt = cursor.doubt | (cursor.at != end)
-    whole = records.whole if len(rows) == len(records.whole) else records.whole.gather(rows)
-    begin = records.start[rows]
     for some, at, length in columns.texts:  # of columns that nobody wants
-        text = leaves.promoted(leaves.slices(whole.gather(some), at - begin[some], length), pl.String())
+        text = leaves.promoted(leaves.slices(records.buffer, at, length), pl.String())
         doubt[some] |= text.is_null().to_numpy()
-    made = {leaf.path: leaves.column(leaf, columns.found.get(leaf.path), whole, begin, doubt) for leaf, _ in wanted.values()}
+    made = {leaf.path: leaves.column(leaf, columns.found.get(leaf.path), records.buffer, doubt) for leaf, _ in wanted.values()}
     frame = pl.DataFrame({"__row": rows} | {path: leaves.promoted(made[leaf.path], dtype) for path, (leaf, dtype) in wanted.items()})
     if not doubt.any():
         return frame

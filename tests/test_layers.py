@@ -31,7 +31,21 @@ LAYERS = (
     },  # the outside world, one idea each
     {"expressions", "versions"},  # what may be computed from one event
     {"plan", "explain"},
-    {"wire", "batches", "columns", "cursor", "message", "slices", "limit", "aggregates", "tallies", "sketches", "runs", "watermark"},
+    {
+        "wire",
+        "batches",
+        "columns",
+        "cursor",
+        "loops",
+        "message",
+        "slices",
+        "limit",
+        "aggregates",
+        "tallies",
+        "sketches",
+        "runs",
+        "watermark",
+    },
     {"assembly", "kinds", "hopping", "since", "tiers"},  # windows of other kinds, and what a change brings
     {"vault"},  # what is written of a state
     {"fold", "rest"},
@@ -77,6 +91,7 @@ FLOWS_MAY_IMPORT = {
         "records",
         "encoder",
     },
+    "numba": {"loops"},
     "xxhash": {"sketches"},
     "kafka": {"raw", "reader"},
     "confluent_kafka": {"connection", "registry", "topics", "outputs", "services", "delivery", "edge", "transactions", "simulate", "reset"},

@@ -1,0 +1,147 @@
+"""The loops over records and messages, compiled. In: bytes, and where each record or message lies. Out: numbers and places. Pure.
+
+Plain loops, as numba compiles them: once for each kind of processor, into its cache beside this file (or in NUMBA_CACHE_DIR), and they run
+without the interpreter's lock. None reads beyond the `end` that it is given; IndexError where a place is not in the bytes at all.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+
+Octets = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+WHOLE, UNEVEN, NO_RECORD = 0, 1, 2  # what is found of batches: all is well, lengths that do not add up, something that is no record
+FIELDS = 9  # of a record: see `records`
+HEADER_BYTES = 5  # of a message: magic 0 and the schema id, before the Avro bytes (Confluent wire format)
+TOMBSTONE, SHORT, MAGIC = -1, -2, -3  # in place of a schema id, of messages that have none
+
+_OCTETS, _INT, _INTS = types.Array(types.uint8, 1, "C", readonly=True), types.int64, types.int64[::1]
+_Loop = TypeVar("_Loop", bound=Callable[..., Any])
+
+
+def _compiled(*signature: Any) -> Callable[[_Loop], _Loop]:  # noqa: ANN401 - numba has no types
+    """Compiled now, for arguments of these types."""
+
+    def compiled(loop: _Loop) -> _Loop:
+        types_of = signature[0](*signature[1:])
+        try:
+            return cast("_Loop", njit(types_of, nogil=True, cache=True)(loop))
+        except RuntimeError:  # nowhere may be written: then it takes a second at each start
+            return cast("_Loop", njit(types_of, nogil=True)(loop))
+
+    return compiled
+
+
+@_compiled(types.Tuple((_INT, _INT)), _OCTETS, _INT, _INT)  # type: ignore[no-untyped-call] # numba has no types
+def varint(octets: Octets, at: int, end: int) -> Any:  # noqa: ANN401 - two numbers; numba and mypy count differently
+    """A zigzag varint, and where it ends: -1 where it is truncated, has more than ten bytes or 64 bits. (Avro 1.12, binary encoding.)"""
+    value = shift = np.uint64(0)
+    while at < end:
+        octet = np.uint64(octets[at])
+        at += 1
+        if shift == 63 and octet > 1:  # noqa: PLR2004 - the tenth byte has the last bit
+            return 0, -1
+        value |= (octet & np.uint64(0x7F)) << shift
+        if octet < 0x80:  # noqa: PLR2004 - the continuation bit
+            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
+        shift += np.uint64(7)
+    return 0, -1
+
+
+@_compiled(_INT, _OCTETS, _INT, _INT)
+def _schema_id(octets: Octets, at: int, length: int) -> int:
+    if length < HEADER_BYTES:
+        return TOMBSTONE if length < 0 else SHORT
+    if octets[at] != 0:
+        return MAGIC
+    found = 0
+    for index in range(1, HEADER_BYTES):
+        found = found << 8 | octets[at + index]
+    return found
+
+
+@_compiled(_INT, _OCTETS, _INTS, _INTS, _INTS, types.int64[:, ::1])
+def records(octets: Octets, begin: Ints, end: Ints, counts: Ints, found: Ints) -> int:
+    """Cut batches, each from `begin` to `end`, into records of Kafka's format v2; WHOLE, or what is wrong with the first that is none.
+
+    `found`: a row each of FIELDS: where it starts in its batch; its first byte behind the length; timestamp and offset delta; place
+    and length of key and of value, a length of -1 is null; the message's schema id, or why there is none.
+    """
+    row = 0
+    for batch in range(len(counts)):
+        at, stop, last = begin[batch], end[batch], -1
+        for _ in range(counts[batch]):
+            found[0, row] = at - begin[batch]
+            length, at = varint(octets, at, stop)
+            if at < 0 or length < 1 or length > stop - at:
+                return UNEVEN
+            after = at + length
+            found[1, row] = at
+            since, at = varint(octets, at + 1, after)  # behind the attributes
+            if at < 0:
+                return NO_RECORD
+            delta, at = varint(octets, at, after)
+            if at < 0 or delta <= last:
+                return NO_RECORD
+            last = delta
+            found[2, row], found[3, row] = since, delta
+            for field in (4, 6):
+                size, at = varint(octets, at, after)
+                if at < 0 or size < -1 or size > after - at:
+                    return NO_RECORD
+                found[field, row], found[field + 1, row] = at, size
+                at += max(size, 0)
+            found[8, row] = _schema_id(octets, found[6, row], found[7, row])
+            at = after
+            row += 1
+        if at != stop:
+            return UNEVEN
+    return WHOLE
+
+
+@_compiled(types.void, _OCTETS, _INTS, _INTS, types.int64[:, ::1], types.boolean[::1])
+def varints(octets: Octets, at: Ints, end: Ints, found: Ints, doubt: Flags) -> None:
+    """A varint of each message, and where it ends; one that has none stays where it is, in doubt. `found`: these two in a row each."""
+    for row in range(len(at)):
+        value, behind = varint(octets, at[row], end[row])
+        if behind < 0:
+            doubt[row] = True
+            behind = at[row]
+        found[0, row], found[1, row] = value, behind
+
+
+@_compiled(types.void, _OCTETS, _INTS, _INTS, types.boolean[::1])
+def plain(octets: Octets, start: Ints, length: Ints, is_plain: Flags) -> None:
+    """Whether each text is ASCII."""
+    for row in range(len(start)):
+        if not 0 <= start[row] <= start[row] + length[row] <= len(octets):
+            raise IndexError
+        every = np.uint8(0)
+        for at in range(start[row], start[row] + length[row]):
+            every |= octets[at]
+        is_plain[row] = every < 0x80  # noqa: PLR2004 - the bit that ASCII has not
+
+
+@_compiled(_INT, _OCTETS, _INTS, _INTS, types.uint8[::1])
+def prefixed(octets: Octets, start: Ints, length: Ints, written: Octets) -> int:
+    """Write stretches of bytes one behind the other, each behind its length as a varint; result: how many bytes that takes."""
+    at = 0
+    for row in range(len(start)):
+        if not 0 <= start[row] <= start[row] + length[row] <= len(octets):
+            raise IndexError
+        rest = length[row] << 1
+        while rest > 0x7F:  # noqa: PLR2004 - the continuation bit
+            written[at] = rest & 0x7F | 0x80
+            rest >>= 7
+            at += 1
+        written[at] = rest
+        at += 1
+        for index in range(length[row]):
+            written[at + index] = octets[start[row] + index]
+        at += length[row]
+    return at
