@@ -267,9 +267,7 @@ def _is_accumulator(name: str) -> bool:
 def add(events: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataFrame:
     """A frame's measure columns `of:<of>` as accumulators: a row for each value of the key columns, with the number of its events."""
     needed = _needed(plan)
-    made = [a.add(pl.col(f"of:{of}")).alias(name) for name, (of, a) in needed.items() if isinstance(a, Accumulator)]
-    times = [pl.col(TIME).min().alias(FIRST_TIME), pl.col(TIME).max().alias(LAST_TIME)] if plan.has_sessions else []
-    table, rows = _grouped(events, keys, [pl.len().cast(pl.Int64).alias(EVENTS), *times, *made], needed)
+    table, rows = _grouped(events, keys, _adds(plan), needed)
     if rows is None:
         return table
     order = [runs.ORDER] if plan.is_ordered else []
@@ -285,13 +283,27 @@ def merge(table: pl.DataFrame, plan: TopicPlan, keys: Sequence[str]) -> pl.DataF
     needed = _needed(plan)
     if len(table) < tallies.SMALL and len(set(table.select(keys).rows())) == len(table):  # merging takes 30 queries
         return table.select(*keys, EVENTS, *((FIRST_TIME, LAST_TIME) if plan.has_sessions else ()), *needed)
-    made = [a.merge(name, of).alias(name) for name, (of, a) in needed.items() if isinstance(a, Accumulator)]
-    times = [pl.col(FIRST_TIME).min(), pl.col(LAST_TIME).max()] if plan.has_sessions else []
-    merged, rows = _grouped(table, keys, [pl.col(EVENTS).sum(), *times, *made], needed)
+    merged, rows = _grouped(table, keys, _merges(plan), needed)
     if rows is None:
         return merged
     pairs = {name: tallies.spread(table[name], rows) for name, (_, a) in needed.items() if isinstance(a, Listing)}
     return _listed(merged, pairs, needed)
+
+
+@lru_cache(maxsize=64)
+def _adds(plan: TopicPlan) -> tuple[pl.Expr, ...]:
+    """What `add` computes of each group, lists apart. (To make expressions takes as long as to compute those of a small table.)"""
+    made = [a.add(pl.col(f"of:{of}")).alias(name) for name, (of, a) in _needed(plan).items() if isinstance(a, Accumulator)]
+    times = [pl.col(TIME).min().alias(FIRST_TIME), pl.col(TIME).max().alias(LAST_TIME)] if plan.has_sessions else []
+    return (pl.len().cast(pl.Int64).alias(EVENTS), *times, *made)
+
+
+@lru_cache(maxsize=64)
+def _merges(plan: TopicPlan) -> tuple[pl.Expr, ...]:
+    """What `merge` computes."""
+    made = [a.merge(name, of).alias(name) for name, (of, a) in _needed(plan).items() if isinstance(a, Accumulator)]
+    times = [pl.col(FIRST_TIME).min(), pl.col(LAST_TIME).max()] if plan.has_sessions else []
+    return (pl.col(EVENTS).sum(), *times, *made)
 
 
 def _grouped(table: pl.DataFrame, keys: Sequence[str], made: Sequence[pl.Expr], needed: Needed) -> tuple[pl.DataFrame, pl.Series | None]:
@@ -318,7 +330,8 @@ def _listed(table: pl.DataFrame, pairs: Mapping[str, pl.DataFrame], needed: Need
 
 def settle(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:
     """Accumulators of closed slices, to which nothing will be added: what had to wait for that is reduced."""
-    return table.with_columns(runs.joined(table[f"runs:{of}"]) for of in {kpi.of for kpi in plan.kpis if kpi.aggregate == "increase"})
+    counters = {kpi.of for kpi in plan.kpis if kpi.aggregate == "increase"}
+    return table.with_columns(runs.joined(table[f"runs:{of}"]) for of in counters) if counters else table
 
 
 def results(table: pl.DataFrame, plan: TopicPlan) -> pl.DataFrame:

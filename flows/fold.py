@@ -29,6 +29,7 @@ from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 STATE_VERSION = 3
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
+CLOSED_BY = pl.Series("closed_by", ["idle", "data"])
 SLICES = 0  # the level of slices; that of larger stretches is their length
 
 
@@ -200,10 +201,11 @@ class Fold:
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
         if (plan.generation, plan.version) != (self.plan.generation, self.plan.version):
             table = aggregates.conform(table, self.plan, aggregates.scales(plan))
-        late = pl.col(START) + self.plan.slice_ms <= self.closed_ms
-        closed = int(table.select(pl.col("events").filter(late).sum()).item())
-        if closed:
-            table = table.filter(~late)
+        late = table[START] <= self.closed_ms - self.plan.slice_ms
+        closed = 0
+        if late.any():
+            table, gone = parted(table, ~late)
+            closed = int(gone[aggregates.EVENTS].sum())
         self._put(SLICES, table)
         if self.plan.update_ms is not None:
             self.touched.append(table)
@@ -220,7 +222,8 @@ class Fold:
         """How tables of a level become one: a row for each stretch and group that is kept, and one for the rest."""
 
         def whole(tables: list[pl.DataFrame]) -> pl.DataFrame:
-            table = self.merger.merge(tables) if len(tables) > 1 else tables[0]
+            is_merged = len(tables) == 1 and level == SLICES  # longer stretches are put together of several
+            table = tables[0] if is_merged else self.merger.merge(tables)
             return self.merger.cut(table if level == SLICES else aggregates.settle(table, self.plan))
 
         return whole
@@ -259,8 +262,8 @@ class Fold:
         if window.kind == "session" and pane is not None:
             slices = self.since.taken(pane, window)
             if self.groups:
-                self._rest(slices.filter(limit.is_rest(self.groups)), window)
-                slices = slices.filter(~limit.is_rest(self.groups))
+                slices, rest = parted(slices, ~limit.is_rest(slices, self.groups))
+                self._rest(rest, window)
             pane = filled(slices)
         told = self.assemblers[window.label].take(pane, (before_ms, self.closed_ms), self.merger)
         return [(table.drop(END), table[END].to_numpy()) for table in (self.since.told(it, window) for it in told) if len(table)]
@@ -288,16 +291,14 @@ class Fold:
         """The closed part of a level, or None; the open part stays. Nothing to do unless an edge of this length was passed."""
         if before_ms // length == self.closed_ms // length or (table := self._merged(level)) is None:
             return None
-        done = pl.col(START) + length <= self.closed_ms
-        rest = table.filter(~done)
+        done, rest = parted(table, table[START] <= self.closed_ms - length)
         self.levels[level] = Tiers([rest] if len(rest) else [], is_whole=True)
-        table = table.filter(done)
-        return table if len(table) else None
+        return filled(done)
 
     def _lifted(self, source: pl.DataFrame, length: int) -> pl.DataFrame:
-        """Closed stretches as parts of a longer one; those that fall into the same one are merged."""
-        table = source.with_columns(start_of(pl.col(START), length))
-        return self.merger.merge([table]) if source[START].n_unique() > table[START].n_unique() else table
+        """Closed stretches as parts of longer ones, to be merged when those close."""
+        starts = start_of(source[START].to_numpy(), length)
+        return source.clone().replace_column(source.get_column_index(START), pl.Series(START, starts))
 
     def _merged(self, level: int) -> pl.DataFrame | None:
         """A level as one table."""
@@ -305,12 +306,11 @@ class Fold:
 
     def _final(self, table: pl.DataFrame) -> list[Rows]:
         """The rows of closed windows whose groups have rows of their own."""
-        if self.groups and (is_rest := table.select(limit.is_rest(self.groups)).to_series()).any():
-            self._rest(table.filter(is_rest))
-            table = table.filter(~is_rest)
-        by_data = pl.col(END) <= self.closed_by_data_ms
-        closed_by = pl.when(by_data).then(pl.lit("data")).otherwise(pl.lit("idle"))
-        rows = [self._rows(table, final=True, closed_by=closed_by)] if len(table) else []
+        if self.groups and (is_rest := limit.is_rest(table, self.groups)).any():
+            table, rest = parted(table, ~is_rest)
+            self._rest(rest)
+        by_data = (table[END] <= self.closed_by_data_ms).to_numpy()
+        rows = [self._rows(table, final=True, closed_by=CLOSED_BY[by_data.astype(np.int64)])] if len(table) else []
         if self.published is not None and (self.published[END] <= self.closed_ms).any():
             self.published = filled(self.published.filter(pl.col(END) > self.closed_ms))
         return rows
@@ -329,7 +329,7 @@ class Fold:
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
         table = self._so_far(changed.head(most))
-        return [] if table is None else [self._rows(table, final=False, closed_by=pl.lit(None, pl.String))]
+        return [] if table is None else [self._rows(table, final=False, closed_by=alike("closed_by", None, pl.String(), len(table)))]
 
     def _so_far(self, changed: pl.DataFrame) -> pl.DataFrame | None:
         """What is known of the open windows that may be told and have changed: WINDOW, START, END, groups, accumulators."""
@@ -374,7 +374,7 @@ class Fold:
         self.unseen = 0
         if not self.groups:
             return changed
-        changed = changed.filter(~limit.is_rest(self.groups))
+        changed = changed.filter(~limit.is_rest(changed, self.groups))
         if len(changed) <= self.merger.keep:
             return changed
         starts = changed[START].to_numpy()
@@ -415,19 +415,19 @@ class Fold:
         """A level in parts."""
         return self.levels[level].few(self._whole(level)) if level in self.levels else []
 
-    def _rows(self, table: pl.DataFrame, *, final: bool, closed_by: pl.Expr) -> Rows:
+    def _rows(self, table: pl.DataFrame, *, final: bool, closed_by: pl.Series) -> Rows:
         """Results of a table of accumulators; a revision counts the rows of this window and group that went out before."""
         keys = [WINDOW, START, END, *self.groups]
-        told = table.select(*keys, aggregates.EVENTS, pl.lit(final).alias("final"), closed_by.alias("closed_by"))
-        table = self.since.known(pl.concat([told, aggregates.results(table, self.plan)], how="horizontal"))
+        told = [*(table[name] for name in (*keys, aggregates.EVENTS)), alike("final", final, pl.Boolean(), len(table)), closed_by]
+        table = self.since.known(pl.DataFrame([*told, *aggregates.results(table, self.plan).get_columns()]))
         if self.published is None:
-            table = table.with_columns(pl.lit(0, pl.Int64).alias("revision"))
+            table = table.hstack([alike("revision", 0, pl.Int64(), len(table))])
         else:
             table = table.join(self.published, on=keys, how="left", nulls_equal=True).with_columns((pl.col("revision") + 1).fill_null(0))
         if not final:
-            told = table.select(*keys, "revision")
-            older = [] if self.published is None else [self.published.join(told, on=keys, how="anti", nulls_equal=True)]
-            self.published = pl.concat([*older, told])
+            newest = table.select(*keys, "revision")
+            older = [] if self.published is None else [self.published.join(newest, on=keys, how="anti", nulls_equal=True)]
+            self.published = pl.concat([*older, newest])
         return Rows(self.plan, self.group_set, table, self.since)
 
 
@@ -439,7 +439,19 @@ def joined(found: Sequence[Sequence[Placed]]) -> pl.DataFrame | None:
     columns = placed[0][1].columns
     table = pl.concat([table.select(columns) if table.columns != columns else table for _, table, _ in placed])
     numbers = np.repeat([number for number, _, _ in placed], [len(ends) for _, _, ends in placed])
-    return table.with_columns(pl.Series(WINDOW, numbers, pl.Int64), pl.Series(END, np.concatenate([ends for _, _, ends in placed])))
+    return table.hstack([pl.Series(WINDOW, numbers, pl.Int64), pl.Series(END, np.concatenate([ends for _, _, ends in placed]))])
+
+
+def alike(name: str, value: object, dtype: pl.DataType, count: int) -> pl.Series:
+    """A column of one value."""
+    return pl.Series(name, [value], dtype).new_from_index(0, count)
+
+
+def parted(table: pl.DataFrame, mask: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows where it is true, and the others. Often that is all of them: a question to polars costs a small table more than its rows."""
+    if mask.all():
+        return table, table.clear()
+    return table.filter(mask), table.filter(~mask)
 
 
 def filled(table: pl.DataFrame) -> pl.DataFrame | None:

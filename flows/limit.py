@@ -12,6 +12,8 @@ order, and always the same groups stay, each with all of its events. (Bottom-k s
 import hashlib
 import zlib
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import polars as pl
@@ -39,9 +41,10 @@ def crcs(table: pl.DataFrame, groups: Sequence[str]) -> pl.Series:
     return pl.Series(CRC, [zlib.crc32(name.encode()) for name in names], dtype=pl.Int64)
 
 
-def is_rest(groups: Sequence[str]) -> pl.Expr:
-    """Whether a row is the rest: all of its values are OTHER. A group of events that have just these values is part of it."""
-    return pl.all_horizontal(pl.col(group).eq_missing(pl.lit(OTHER)) for group in groups)
+def is_rest(table: pl.DataFrame, groups: Sequence[str]) -> pl.Series:
+    """Whether each row is the rest: all of its values are OTHER. A group of events that have just these values is part of it."""
+    found: pl.Series = reduce(and_, (table[group] == OTHER for group in groups))
+    return found.fill_null(value=False) if found.null_count() else found
 
 
 def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, plan: TopicPlan) -> tuple[pl.DataFrame, int]:
@@ -50,7 +53,7 @@ def cut(table: pl.DataFrame, groups: Sequence[str], keep: int, plan: TopicPlan) 
     The crc32 of the groups may stand in a column CRC, which goes.
     """
     if len(table) > keep and _most(table) > keep:
-        rest = table.select(is_rest(groups)).to_series()
+        rest = is_rest(table, groups)
         named = table.filter(~rest)
         if _most(named) > keep:
             stays = _first(named, groups, keep)

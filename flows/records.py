@@ -134,10 +134,13 @@ def encode(rows: Rows) -> list[Row]:
     heads = [_heads(output) for output in plan.outputs]
     key_fields, value_fields = fields(plan)
     sources = {name: column for column, name in field_names(plan).items()}
-    more = {"group_by": pl.lit(",".join(rows.group_set)), "window_start": pl.col(START), "window_end": pl.col(END)}
-    absent = {f"by:{path}": pl.lit(None, pl.String) for path in plan.groups if path not in rows.group_set}
-    table = table.with_columns(**more, **absent)
-    cells = [encoder.column(table[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
+    absent = {f"by:{path}": None for path in plan.groups if path not in rows.group_set}
+    same = {
+        name: pl.Series([it], dtype=pl.String).new_from_index(0, len(table))
+        for name, it in {"group_by": ",".join(rows.group_set), **absent}.items()
+    }
+    known = {name: table[name] for name in table.columns} | {"window_start": table[START], "window_end": table[END]} | same
+    cells = [encoder.column(known[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
     windows = table[WINDOW].to_numpy()
     values = encoder.joined([encoder.chosen([head for _, _, head in heads], windows), *chain(*cells)])
     ends = HEAD_BYTES + np.sum([cell.length for cell in chain(*cells[: len(key_fields)])], axis=0)

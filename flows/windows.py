@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -27,6 +27,7 @@ from flows.errors import did_you_mean
 START, END = "start", "end"  # the columns of a table that say which stretch a row is of: [start, end), UTC ms
 WINDOW = "window"  # the column of rows that says of which of the plan's windows they are
 Times = npt.NDArray[np.int64]
+Time = TypeVar("Time", pl.Expr, Times)
 DAY_MS = 86_400_000
 END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000: event times are before it
 QUARTER_MS = 900_000  # local midnight is a whole quarter of an hour in UTC, in every zone since 1972
@@ -160,9 +161,9 @@ def slice_ms(windows: Sequence[Window]) -> int:
     return math.gcd(*(window.pane_ms or window.size_ms for window in windows))
 
 
-def start_of(time: pl.Expr, size_ms: int) -> pl.Expr:
+def start_of(time: Time, size_ms: int) -> Time:
     """The start of the stretch that holds a time: floor(t / size) * size, also before 1970. (Scotty, ICDE 2018.)"""
-    return time.floordiv(size_ms) * size_ms
+    return time // size_ms * size_ms
 
 
 def bounds(window: Window, times: Times) -> tuple[Times, Times]:
