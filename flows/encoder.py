@@ -33,22 +33,26 @@ class Cells(NamedTuple):
 
 def joined(cells: Sequence[Cells]) -> list[bytes]:
     """Each row: its cells, one after the other."""
+    rows, ends = packed(cells)
+    return [rows[start:end] for start, end in pairwise([0, *ends.tolist()])]
+
+
+def packed(cells: Sequence[Cells]) -> tuple[bytes, Numbers]:
+    """The same, all rows one behind the other, and where each ends."""
     ends = np.cumsum([len(cell.buffer) for cell in cells])
     buffer = np.concatenate([cell.buffer for cell in cells])
     starts = np.stack([cell.start + (end - len(cell.buffer)) for cell, end in zip(cells, ends, strict=True)], axis=1)
     lengths = np.stack([cell.length for cell in cells], axis=1)
-    return [
-        row for at in range(0, len(starts), AT_ONCE) for row in _gathered(buffer, starts[at : at + AT_ONCE], lengths[at : at + AT_ONCE])
-    ]
+    parts = [_gathered(buffer, starts[at : at + AT_ONCE], lengths[at : at + AT_ONCE]) for at in range(0, len(starts), AT_ONCE)]
+    return b"".join(parts), np.cumsum(lengths.sum(axis=1))
 
 
-def _gathered(buffer: Octets, starts: Numbers, lengths: Numbers) -> list[bytes]:
+def _gathered(buffer: Octets, starts: Numbers, lengths: Numbers) -> bytes:
     sizes = lengths.ravel()
     ends = np.cumsum(sizes)
     places = np.repeat(starts.ravel() - ends + sizes, sizes)
     places += np.arange(len(places))
-    rows = buffer[places].tobytes()
-    return [rows[start:end] for start, end in pairwise([0, *ends[lengths.shape[1] - 1 :: lengths.shape[1]].tolist()])]
+    return buffer[places].tobytes()
 
 
 def column(values: pl.Series, avro: Any) -> list[Cells]:  # noqa: ANN401 - Avro's JSON

@@ -5,7 +5,8 @@ The contract with every reader is written here, and in docs/contracts.md for peo
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, repeat
 from typing import Any, NamedTuple, TypeAlias
@@ -53,6 +54,37 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Collection[Row]):
+    """Rows of KPI topics, packed: as long as they wait, and in a snapshot, they are a few stretches of bytes, not ten objects each.
+
+    `heads`: topic, and what every key there begins with; `which`: of each row, the number of its head (uint16). `values`: one behind the
+    other; `ends`: where each ends (int64), `key_ends`: and in it the key's fields (int64). `headers`: of each row; none where it is empty.
+    """
+
+    heads: tuple[tuple[str, bytes], ...]
+    which: bytes
+    values: bytes
+    ends: bytes
+    key_ends: bytes
+    headers: tuple[tuple[tuple[str, bytes], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.ends) // 8
+
+    def __iter__(self) -> Iterator[Row]:
+        values, start = self.values, 0
+        which = memoryview(self.which).cast("H").tolist()
+        ends, key_ends = (memoryview(it).cast("q").tolist() for it in (self.ends, self.key_ends))
+        for number, end, key_end, headers in zip(which, ends, key_ends, self.headers or repeat(()), strict=False):
+            topic, head = self.heads[number]
+            yield topic, head + values[start + HEAD_BYTES : start + key_end], values[start:end], headers
+            start = end
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == it for it in self)
 
 
 class Barrier(NamedTuple):
@@ -125,7 +157,7 @@ def schemas(plan: TopicPlan, window: Window) -> tuple[str, str]:
     )
 
 
-def encode(rows: Rows) -> list[Row]:
+def encode(rows: Rows) -> Block:
     """One row a row, in Confluent's wire format, for the KPI topic of its window size. (Plain tuples: of Records there are too many.)
 
     A value begins with the fields of its key, so a key is the beginning of its value, behind another head.
@@ -142,17 +174,17 @@ def encode(rows: Rows) -> list[Row]:
     known = {name: table[name] for name in table.columns} | {"window_start": table[START], "window_end": table[END]} | same
     cells = [encoder.column(known[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
     windows = table[WINDOW].to_numpy()
-    values = encoder.joined([encoder.chosen([head for _, _, head in heads], windows), *chain(*cells)])
-    ends = HEAD_BYTES + np.sum([cell.length for cell in chain(*cells[: len(key_fields)])], axis=0)
-    of_rows = zip(map(heads.__getitem__, windows.tolist()), values, ends.tolist(), _headers(rows), strict=False)
-    return [(topic, head + value[HEAD_BYTES:end], value, more) for (topic, head, _), value, end, more in of_rows]
+    values, ends = encoder.packed([encoder.chosen([head for _, _, head in heads], windows), *chain(*cells)])
+    key_ends = HEAD_BYTES + np.sum([cell.length for cell in chain(*cells[: len(key_fields)])], axis=0)
+    known_heads = tuple((topic, head) for topic, head, _ in heads)
+    return Block(known_heads, windows.astype(np.uint16).tobytes(), values, ends.tobytes(), key_ends.tobytes(), _headers(rows))
 
 
-def _headers(rows: Rows) -> Iterable[tuple[tuple[str, bytes], ...]]:
+def _headers(rows: Rows) -> tuple[tuple[tuple[str, bytes], ...], ...]:
     """Of each row: what is null in it only because a change brought it later, and from when on there are windows of its size at all."""
     since = rows.since
     if not since.kpis and not since.windows:
-        return repeat(())
+        return ()
 
     @cache
     def of(number: int, start_ms: int) -> tuple[tuple[str, bytes], ...]:
@@ -160,7 +192,7 @@ def _headers(rows: Rows) -> Iterable[tuple[tuple[str, bytes], ...]]:
         told = {UNKNOWN: ",".join(unknown) or None, BEGUN: begun}
         return tuple((name, str(it).encode()) for name, it in told.items() if it is not None)
 
-    return map(of, rows.table[WINDOW].to_list(), rows.table[START].to_list())
+    return tuple(map(of, rows.table[WINDOW].to_list(), rows.table[START].to_list()))
 
 
 def _heads(output: Output) -> tuple[str, bytes, bytes]:

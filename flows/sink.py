@@ -12,7 +12,7 @@ neither loses nor doubles a row, and nothing depends on epochs being computed al
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -21,19 +21,19 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from flows import metrics
 from flows.delivery import deliver
 from flows.edge import Edge, Marker
-from flows.records import Barrier, Row
+from flows.records import Barrier, Block, Row
 from flows.stop import BEGIN_ANEW, MISMATCH, Stop, leave
 from flows.transactions import Transactions
 
-Item: TypeAlias = Sequence[Row] | Barrier
+Item: TypeAlias = Collection[Row] | Barrier
 
 
 class Closed(NamedTuple):
-    """The rows of a closed epoch: its sequence, the life of the part that computed it, and the rows."""
+    """The rows of a closed epoch: its sequence, the life of the part that computed it, and the rows as they came."""
 
     sequence: int
     run: str
-    rows: list[Row]
+    rows: list[Collection[Row]]
 
 
 State: TypeAlias = tuple[str, tuple[int, str], list[Closed]]  # lineage; sequence and run committed last; pending
@@ -81,7 +81,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         self._run = uuid.uuid4().hex
         self._snapshot_s: float | None = None
         self._lineage, self._committed, pending = state or (uuid.uuid4().hex, (0, ""), [])
-        self._pending, self._open = list(pending), list[Row]()
+        self._pending, self._open = list(pending), list[Collection[Row]]()
         with self._stopping():
             self._transactions = Transactions(edge, admit=partial(self._check, fresh=state is None))
             self._claim()
@@ -93,8 +93,8 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
                 with self._stopping():
                     self._commit()
                 self._edge.show(value.offsets)
-            else:
-                self._open += value
+            elif value:  # an epoch without rows has no sequence
+                self._open.append(value if isinstance(value, Block) else [(*row,) for row in value])
 
     def snapshot(self) -> State:
         """The end of an epoch: what was open is pending from now on."""
@@ -103,7 +103,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
             metrics.epoch.labels(self._edge.part).observe(self._snapshot_s - before_s)
         if self._open:
             sequence, _ = self._last()
-            self._pending.append(Closed(sequence + 1, self._run, [(*row,) for row in self._open]))
+            self._pending.append(Closed(sequence + 1, self._run, self._open))
             self._open = []
         return self._lineage, self._committed, list(self._pending)
 
@@ -153,7 +153,8 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
     def _commit(self) -> None:
         """One transaction with every pending row above the marker."""
         marker = self._transactions.marker
-        rows = [row for closed in self._pending if marker is None or closed.sequence > marker.sequence for row in closed.rows]
+        closed = [closed for closed in self._pending if marker is None or closed.sequence > marker.sequence]
+        rows = [row for one in closed for rows in one.rows for row in rows]
         if rows:
             with metrics.transaction.labels(self._edge.part).time():
                 self._transactions.commit(rows, Marker(self._lineage, *self._last(), self._run))

@@ -31,7 +31,7 @@ from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 LOG = logging.getLogger(__name__)
 READERS = 4
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
-STATE_VERSION = 3
+STATE_VERSION = 4
 PAUSE_MS, LONGEST_MS = 5, 40  # of a reader that has nothing: each look wakes a worker
 TICK_MS = 200
 

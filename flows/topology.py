@@ -22,7 +22,7 @@ from flows import metrics, records, slices
 from flows.fold import Fold, Passed, Rows
 from flows.limit import OTHER
 from flows.plan import TopicPlan
-from flows.records import Row
+from flows.records import Block
 from flows.rest import Rest
 from flows.slices import Events, Partial
 from flows.stop import Stop, leave
@@ -140,7 +140,7 @@ def _of_group_set(keyed: tuple[str, Passed]) -> tuple[str, tuple[int, Passed]]:
     return key, (int(shard), keyed[1])
 
 
-def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, list[Row]]:
+def _for_sink(keyed: tuple[str, Rows], sink_parts: int) -> tuple[str, Block]:
     """The same group and window always goes through the same sink part, as its shard does, or the rest of its group set."""
     key, rows = keyed
     metrics.written(rows)

@@ -66,7 +66,7 @@ class SkipEpochs(Unchecked):
     def snapshot(self) -> State:
         epoch, marker = self._committed[0] + 1, self._transactions.marker
         if marker is None or epoch > marker.sequence:
-            self._transactions.commit([(*row,) for row in self._open], Marker(self._lineage, epoch, self._run, self._run))
+            self._transactions.commit([row for rows in self._open for row in rows], Marker(self._lineage, epoch, self._run, self._run))
         self._open, self._committed = [], (epoch, self._run)
         return self._lineage, self._committed, []
 
