@@ -26,7 +26,7 @@ from bench import steady
 from bench.clicks import PARTITIONS, TOPIC
 from bench.figures import histogram, percentiles
 from bench.paced import clicks
-from flows.cells import texts
+from flows.encoder import joined, texts
 from flows.registry import Registry
 from infra.embedded import Cluster, cluster
 
@@ -114,7 +114,7 @@ def _probe(running: Cluster, watcher: Watcher, schema_id: int, seconds: float) -
     while (now_s := time.time()) < watcher.from_s + seconds:
         group = f"probe-{number:06}"
         watcher.sent_s[group] = now_s
-        (value,) = clicks(dice, head, np.array([int(now_s * 1000)]), texts([group]))
+        (value,) = clicks(dice, head, np.array([int(now_s * 1000)]), joined(texts([group])))
         producer.produce(TOPIC, value, partition=number % PARTITIONS, timestamp=int(now_s * 1000))
         producer.flush(5)
         number += 1

@@ -5,31 +5,34 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from confluent_kafka import Producer
 
 from bench.clicks import PARTITIONS, TOPIC
-from flows.cells import Cells, doubles, longs, records, table, texts
+from flows.encoder import NULL, chosen, fixed, joined, listed, texts, zigzags
 
 TICK_S = 0.01
 BEHIND_S = 0.5  # what is due longer than this is not made: the rate is what is measured at, and bursts are another thing
 
 
-def clicks(dice: np.random.Generator, head: bytes, times_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]", groups: Cells) -> list[bytes]:
+def clicks(
+    dice: np.random.Generator, head: bytes, times_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]", groups: Sequence[bytes]
+) -> list[bytes]:
     """A click at each of these times, in the wire format; its group by chance, out of those named in `groups`."""
     count = len(times_ms)
     zeros = np.zeros(count, np.int64)
     columns = [
-        table([head]).take(zeros),
-        longs(times_ms),
-        groups.take(dice.integers(0, len(groups.lengths), count)),
-        longs(dice.integers(0, 10**7, count)),
-        doubles(dice.random(count) * 100),
-        longs(dice.integers(0, 10, count)),
-        table([b"\0"]).take(zeros),  # no coupon
+        chosen([head], zeros),
+        zigzags(times_ms),
+        listed([groups[number] for number in dice.integers(0, len(groups), count).tolist()]),
+        zigzags(dice.integers(0, 10**7, count)),
+        fixed(dice.random(count) * 100),
+        zigzags(dice.integers(0, 10, count)),
+        chosen([NULL], zeros),  # no coupon
     ]
-    return records(columns)
+    return joined(columns)
 
 
 def main() -> None:
@@ -42,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     own = {"linger.ms": 10, "batch.size": 1_000_000, "compression.type": "lz4", "queue.buffering.max.messages": 2_000_000}
     producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **own})
-    groups, dice = texts([f"k{number:06d}" for number in range(given.groups)]), np.random.default_rng(1)
+    groups, dice = joined(texts([f"k{number:06d}" for number in range(given.groups)])), np.random.default_rng(1)
     head, produce = b"\0" + given.schema_id.to_bytes(4, "big"), producer.produce
     begun_s = time.monotonic()
     done = made = 0

@@ -7,13 +7,14 @@ again, by any process, in any order, with the same bytes.
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from flows.cells import Cells, Integers, decimals, doubles, flags, joined, longs, records, table, texts
+from flows.encoder import NULL, SOME, STOP, Cells, Numbers, chosen, decimals, fixed, joined, listed, optional_doubles, texts, zigzags
 
 TICK_MS = 100
 DAY_MS = 86_400_000
@@ -25,7 +26,7 @@ RESULTS = ("APPROVED", "DECLINED", "ERROR")
 SITES = ("north", "south", "harbour", "airport", "campus", "depot")
 CUSTOMERS, DEVICES, MERCHANTS = 20_000, 240, 400
 
-Columns = Mapping[str, Cells]  # by the name of the field
+Columns = Mapping[str, Sequence[Cells]]  # by the name of the field
 
 
 class Message(NamedTuple):
@@ -56,7 +57,7 @@ class Shape:
     swing: float
     peak_hour: float
     key: str
-    columns: Callable[[np.random.Generator, Integers, int], Columns]
+    columns: Callable[[np.random.Generator, Numbers, int], Columns]
 
 
 def messages(topic: str, encode: "Encoder", traffic: Traffic, tick: int) -> list[Message]:
@@ -75,7 +76,7 @@ def messages(topic: str, encode: "Encoder", traffic: Traffic, tick: int) -> list
     values: list[bytes | None] = [*encode(columns)]
     for index in np.flatnonzero(rng.random(count) < traffic.broken).tolist():
         values[index] = BREAKS[int(rng.integers(len(BREAKS)))](values[index] or b"")
-    keys = [text[1:] for text in records([columns[shape.key]])]
+    keys = [text[1:] for text in joined(columns[shape.key])]
     return [*map(Message, keys, values, produced.tolist())]
 
 
@@ -92,13 +93,13 @@ class Encoder:
     """Rows of one schema -> values: a zero byte, the schema id (four bytes, big-endian), the Avro record."""
 
     def __init__(self, schema_id: int, text: str) -> None:
-        self._header = table([b"\0" + schema_id.to_bytes(4, "big")])
+        self._header = b"\0" + schema_id.to_bytes(4, "big")
         self._fields = [field["name"] for field in json.loads(text)["fields"]]
 
     def __call__(self, columns: Columns) -> list[bytes]:
         """The rows' values, in order. Raises KeyError for a field that nobody makes."""
         fields = [columns[name] for name in self._fields]
-        return records([self._header.take(np.zeros(len(fields[0].lengths), np.int64)), *fields])
+        return joined([chosen([self._header], np.zeros(len(fields[0][0].length), np.int64)), *chain(*fields)])
 
 
 BREAKS: tuple[Callable[[bytes], bytes | None], ...] = (
@@ -110,81 +111,83 @@ BREAKS: tuple[Callable[[bytes], bytes | None], ...] = (
 )
 
 
-def _orders(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
+def _orders(rng: np.random.Generator, times: Numbers, tick: int) -> Columns:
     count = len(times)
     quantity = rng.geometric(0.45, count)
     cents = (quantity * rng.lognormal(7.6, 0.6, count)).astype(np.int64) + 99  # median 20 EUR an item
     return {
-        "placed_at": longs(times),
+        "placed_at": [zigzags(times)],
         "order_id": _ids(f"o-{tick:x}-", count),
-        "customer_id": CUSTOMER.take(_skewed(rng, CUSTOMERS, count)),
-        "channel": longs(rng.choice(len(CHANNELS), count, p=(0.42, 0.38, 0.15, 0.05))),
-        "quantity": longs(quantity),
+        "customer_id": [_of(CUSTOMER, _skewed(rng, CUSTOMERS, count))],
+        "channel": [zigzags(rng.choice(len(CHANNELS), count, p=(0.42, 0.38, 0.15, 0.05)))],
+        "quantity": [zigzags(quantity)],
         "total": decimals(cents),
-        "coupon": COUPON.take(np.minimum(rng.integers(0, 8 * len(COUPONS), count), len(COUPONS))),  # one order in eight has one
-        "address": CITY.take(_skewed(rng, len(CITIES), count)),
+        "coupon": [chosen(COUPON, np.minimum(rng.integers(0, 8 * len(COUPONS), count), len(COUPONS)))],  # one order in eight has one
+        "address": [chosen(CITY, _skewed(rng, len(CITIES), count))],
     }
 
 
-def _readings(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
+def _readings(rng: np.random.Generator, times: Numbers, tick: int) -> Columns:
     count = len(times)
     device = rng.integers(0, DEVICES, count)
     warmth = math.cos(2 * math.pi * (tick * TICK_MS / DAY_MS - 14 / 24))  # of the day: warmest at 14 h
     temperature = np.round(15 + device % 7 + 6 * warmth + rng.normal(0, 0.4, count), 2)
     humidity = np.clip(np.round(55 - 15 * warmth + rng.normal(0, 3, count), 1), 0, 100)
     pressure = np.round(rng.normal(1013, 4, count), 1)
-    battery = joined(longs(np.ones(count, np.int64)), doubles(np.round(3.0 + rng.normal(0.6, 0.05, count), 3)))
+    battery = np.round(3.0 + rng.normal(0.6, 0.05, count), 3)
     return {
-        "device_id": DEVICE.take(device),
-        "measured_at": longs(times),
-        "temperature": doubles(temperature),
-        "humidity": doubles(humidity),
-        "pressure": doubles(pressure),
-        "battery": battery.nowhere(device % 4 == 0),
-        "tags": TAGS.take(device),
+        "device_id": [_of(DEVICE, device)],
+        "measured_at": [zigzags(times)],
+        "temperature": [fixed(temperature)],
+        "humidity": [fixed(humidity)],
+        "pressure": [fixed(pressure)],
+        "battery": [optional_doubles(battery, device % 4 != 0)],
+        "tags": [_of(TAGS, device)],
     }
 
 
-def _authorizations(rng: np.random.Generator, times: Integers, tick: int) -> Columns:
+def _authorizations(rng: np.random.Generator, times: Numbers, tick: int) -> Columns:
     count = len(times)
     return {
         "authorization_id": _ids(f"a-{tick:x}-", count),
-        "authorized_at": longs(times * 1000 + rng.integers(0, 1000, count)),
-        "merchant_id": MERCHANT.take(_skewed(rng, MERCHANTS, count)),
-        "result": longs(rng.choice(len(RESULTS), count, p=(0.93, 0.06, 0.01))),
+        "authorized_at": [zigzags(times * 1000 + rng.integers(0, 1000, count))],
+        "merchant_id": [_of(MERCHANT, _skewed(rng, MERCHANTS, count))],
+        "result": [zigzags(rng.choice(len(RESULTS), count, p=(0.93, 0.06, 0.01)))],
         "amount": decimals(rng.lognormal(7.9, 1.0, count).astype(np.int64) + 50),  # median 27 EUR
-        "latency_ms": longs(rng.lognormal(4.6, 0.5, count).astype(np.int64) + 15),  # median 115 ms
-        "contactless": flags(rng.choice(2, count, p=(0.3, 0.7)).astype(bool)),
+        "latency_ms": [zigzags(rng.lognormal(4.6, 0.5, count).astype(np.int64) + 15)],  # median 115 ms
+        "contactless": [fixed(rng.choice(2, count, p=(0.3, 0.7)).astype(bool))],
     }
 
 
-def _ids(beginning: str, count: int) -> Cells:
+def _ids(beginning: str, count: int) -> Sequence[Cells]:
     """The beginning and a running number."""
-    return texts(np.char.add(beginning.encode(), np.arange(count).astype(np.bytes_)))
+    return texts([f"{beginning}{number}" for number in range(count)])
 
 
-def _skewed(rng: np.random.Generator, size: int, count: int) -> Integers:
+def _of(values: Sequence[bytes], which: Numbers) -> Cells:
+    """In each row one of many values."""
+    return listed([values[number] for number in which.tolist()])
+
+
+def _skewed(rng: np.random.Generator, size: int, count: int) -> Numbers:
     """Numbers below `size`, small ones far more often: half of them in the first eighth."""
     return (rng.random(count) ** 3 * size).astype(np.int64)
 
 
 def _avro(*values: str) -> bytes:
     """Strings, one after the other."""
-    return b"".join(records([texts(values)]))
+    return b"".join(joined(texts(values)))
 
 
-CUSTOMER = texts([f"c-{customer:05}" for customer in range(CUSTOMERS)])
-MERCHANT = texts([f"m-{merchant:03}" for merchant in range(MERCHANTS)])
-DEVICE = texts([f"d-{device:03}" for device in range(DEVICES)])
-NULL, VALUE, END_OF_MAP = b"\0", b"\2", b"\0"  # branches of a union, and the block of none that ends a map
-COUPON = table([*(VALUE + _avro(coupon) for coupon in COUPONS), NULL])
-CITY = table([_avro(*city) for city in CITIES])
-TAGS = table(
-    [
-        b"\4" + _avro("site", SITES[device % len(SITES)], "firmware", "2.1" if device % 5 else "1.9") + END_OF_MAP
-        for device in range(DEVICES)
-    ]
-)
+CUSTOMER = joined(texts([f"c-{customer:05}" for customer in range(CUSTOMERS)]))
+MERCHANT = joined(texts([f"m-{merchant:03}" for merchant in range(MERCHANTS)]))
+DEVICE = joined(texts([f"d-{device:03}" for device in range(DEVICES)]))
+COUPON = [*(SOME + _avro(coupon) for coupon in COUPONS), NULL]
+CITY = [_avro(*city) for city in CITIES]
+TAGS = [
+    b"\4" + _avro("site", SITES[device % len(SITES)], "firmware", "2.1" if device % 5 else "1.9") + STOP  # a block of two
+    for device in range(DEVICES)
+]
 
 SHAPES: Mapping[str, Shape] = {
     "shop.orders": Shape(share=0.3, swing=0.6, peak_hour=19, key="customer_id", columns=_orders),

@@ -1,10 +1,10 @@
-"""Columns as Avro. In: columns and their Avro types. Out: the encoded bytes of each row. Pure.
+"""Avro in columns. In: columns and their Avro types. Out: the encoded bytes of each row. Pure.
 
     cells    a buffer that holds the bytes of every value of a column, and where each begins, and how long it is
     row      cell after cell: one gather over the buffers of all columns puts thousands of rows together
 
-Row by row fastavro takes 11 µs a KPI row, more than all else that the flow does with it; so it is about 2 µs (docs/decisions/0009).
-Only the types that a KPI record has; fastavro reads it all back in the tests.
+Row by row fastavro takes 11 µs a KPI row, more than all else that the flow does with it; so it is about 1.3 µs (docs/decisions/0009).
+Only the types that a KPI record and a simulated event have; fastavro reads it all back in the tests.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,12 @@ import polars as pl
 
 NULL, SOME = b"\x00", b"\x02"  # the branches of ["null", T]
 STOP = b"\x00"  # of a map or an array
-AT_ONCE = 8_192  # rows that are put together at once, so that they stay in the processor's cache
+SEVENS = np.arange(0, 64, 7, dtype=np.uint64)  # where the octets of a varint begin
+AT_ONCE = 256  # rows that are put together at once: their places stay in the processor's cache, of 8,192 a row takes twice as long
 
 Octets = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
 
 class Cells(NamedTuple):
@@ -66,7 +68,7 @@ def column(values: pl.Series, avro: Any) -> list[Cells]:  # noqa: ANN401 - Avro'
         return _plain(values, avro)
     some = _some(values)
     if values.dtype.is_float():
-        return [_optional_doubles(values, some)]
+        return [optional_doubles(values.to_numpy(), some)]
     return [
         chosen([NULL, SOME], some.astype(np.int64)),
         *(cells._replace(length=np.where(some, cells.length, 0)) for cells in _plain(values, avro[1])),
@@ -76,15 +78,14 @@ def column(values: pl.Series, avro: Any) -> list[Cells]:  # noqa: ANN401 - Avro'
 def _plain(values: pl.Series, avro: Any) -> list[Cells]:  # noqa: ANN401 - Avro's JSON
     """Of a type that is no union; any cell may stand for a null."""
     if isinstance(avro, dict):
-        return [_decimals(values)] if avro.get("logicalType") == "decimal" else _plain(values, avro["type"])
+        return _decimals(values) if avro.get("logicalType") == "decimal" else _plain(values, avro["type"])
     match avro:
         case "long" | "int":
             numbers = values if values.dtype.is_integer() else values.to_physical()
             return [zigzags((numbers.fill_null(0) if numbers.null_count() else numbers).cast(pl.Int64).to_numpy())]
         case "boolean":
-            octets = (values.fill_null(value=False) if values.null_count() else values).cast(pl.UInt8).to_numpy()
-            return [Cells(octets, np.arange(len(octets)), np.ones(len(octets), np.int64))]
-    return _texts([value or "" for value in values.to_list()])
+            return [fixed((values.fill_null(value=False) if values.null_count() else values).cast(pl.UInt8).to_numpy())]
+    return texts([value or "" for value in values.to_list()])
 
 
 def _some(values: pl.Series) -> npt.NDArray[np.bool_]:
@@ -105,21 +106,26 @@ def listed(values: Sequence[bytes]) -> Cells:
 
 
 def zigzags(numbers: Numbers) -> Cells:
-    """Longs, least significant seven bits first. (Avro 1.12, binary encoding.)"""
+    r"""Longs, least significant seven bits first. (Avro 1.12, binary encoding.)
+
+    >>> joined([zigzags(np.array([0, -1, 1, 64]))])
+    [b'\x00', b'\x01', b'\x02', b'\x80\x01']
+    """
     left = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
-    most = max(1, -(-int(left.max(initial=0)).bit_length() // 7))
-    octets, length = np.empty((len(numbers), most), np.uint8), np.ones(len(numbers), np.int64)
-    for at in range(most):
-        octets[:, at] = left & np.uint64(0x7F)
-        left = left >> np.uint64(7)
-        more = left != 0
-        octets[:, at] |= more.view(np.uint8) << np.uint8(7)
-        length += more
-    return Cells(octets.ravel(), np.arange(len(numbers)) * most, length)
+    length = 1 + np.searchsorted(np.uint64(1) << SEVENS[1:], left, side="right")
+    most = int(length.max(initial=1))
+    octets = ((left[:, None] >> SEVENS[:most]).astype(np.uint8) | np.uint8(0x80)).ravel()
+    start = np.arange(len(numbers)) * most
+    octets[start + length - 1] &= 0x7F  # the last one of each
+    return Cells(octets, start, length)
 
 
-def _texts(values: Sequence[str]) -> list[Cells]:
-    """Strings: their length in bytes, then UTF-8."""
+def texts(values: Sequence[str]) -> list[Cells]:
+    r"""Strings: their length in bytes, then UTF-8.
+
+    >>> joined(texts(["hi", "", "ü"]))
+    [b'\x04hi', b'\x00', b'\x04\xc3\xbc']
+    """
     whole = "".join(values)
     if whole.isascii():
         size = np.fromiter(map(len, values), np.int64, len(values))
@@ -129,16 +135,37 @@ def _texts(values: Sequence[str]) -> list[Cells]:
     return [zigzags(text.length), text]
 
 
-def _optional_doubles(values: pl.Series, some: npt.NDArray[np.bool_]) -> Cells:
+def fixed(values: npt.NDArray[Any]) -> Cells:
+    """Of values that are written as they stand in memory: doubles, booleans."""
+    size = values.itemsize
+    return Cells(values.view(np.uint8), np.arange(len(values)) * size, np.full(len(values), size))
+
+
+def optional_doubles(values: Doubles, some: npt.NDArray[np.bool_]) -> Cells:
     """Nine bytes a value; a null is the first of them, another one."""
     cells = np.zeros(len(values), np.dtype([("branch", "u1"), ("value", "<f8")]))
-    cells["branch"], cells["value"] = np.where(some, SOME[0], NULL[0]), values.to_numpy()
-    return Cells(cells.view(np.uint8), np.arange(len(values)) * 9, np.where(some, 9, 1))
+    cells["branch"], cells["value"] = np.where(some, SOME[0], NULL[0]), values
+    return fixed(cells)._replace(length=np.where(some, 9, 1))
 
 
-def _decimals(values: pl.Series) -> Cells:
+def decimals(numbers: Numbers) -> list[Cells]:
+    r"""Decimals, by their unscaled values: the fewest bytes of two's complement that hold each, behind their number.
+
+    >>> joined(decimals(np.array([0, -1, 128])))
+    [b'\x02\x00', b'\x02\xff', b'\x04\x00\x80']
+    """
+    length = 1 + np.searchsorted(1 << 8 * np.arange(1, 8) - 1, numbers ^ (numbers >> 63), side="right")
+    return [zigzags(length), Cells(numbers.astype(">i8").view(np.uint8), np.arange(1, len(numbers) + 1) * 8 - length, length)]
+
+
+def _decimals(values: pl.Series) -> list[Cells]:
+    """Of up to 128 bits."""
+    whole = values.to_physical()
+    narrow = whole.cast(pl.Int64, strict=False)
+    if narrow.null_count() == whole.null_count():
+        return decimals(narrow.fill_null(0).to_numpy())
     once = _Once(lambda value: b"" if value is None else unscaled(value))
-    return listed([once[value] for value in values.to_physical().to_list()])
+    return [listed([once[value] for value in whole.to_list()])]
 
 
 def unscaled(value: int) -> bytes:
@@ -167,7 +194,7 @@ def _optional_pairs(values: pl.Series) -> list[bytes]:
     """A map of long and an array of records of two fields are written alike: how many there are, each of them, and a zero."""
     names, numbers = values.explode(keep_nulls=False).struct.unnest()
     sizes = values.list.len()
-    pairs = iter(joined([*_texts(names.cast(pl.String).to_list()), *_plain(numbers, "long")]) if len(names) else [])
+    pairs = iter(joined([*texts(names.cast(pl.String).to_list()), *_plain(numbers, "long")]) if len(names) else [])
     counts = iter(joined(_plain(sizes.fill_null(0).cast(pl.Int64), "long")))
     rows = []
     for size, count in zip(sizes.to_list(), counts, strict=True):

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
-    {"cells"},  # Avro in columns, for simulated events
+    {"encoder"},  # Avro in columns
     {
         "said",
         "declaration",
@@ -49,7 +49,7 @@ LAYERS = (
     {"assembly", "kinds", "hopping", "since", "tiers"},  # windows of other kinds, and what a change brings
     {"vault"},  # what is written of a state
     {"fold", "rest"},
-    {"records", "encoder"},
+    {"records"},
     {"strangers"},  # partitions that hold no Avro
     {"intake"},  # batches to events and records set aside
     {"raw", "metrics", "outputs", "services", "reader", "delivery", "edge", "transactions"},  # the parts of source and sink

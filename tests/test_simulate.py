@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from flows import demo, simulate
-from flows.cells import longs, records
 from flows.connection import connection
 from flows.demo import DAY_MS, SHAPES, TICK_MS, Encoder, Message, Traffic, daily, messages
 from flows.errors import ConfigError
@@ -86,13 +84,6 @@ def test_any_stretch_of_time_can_be_made_on_its_own() -> None:
 @topics
 def test_a_tick_without_events_has_no_messages(topic: str) -> None:
     assert made(topic, Traffic(rate=0)) == []
-
-
-@pytest.mark.parametrize("number", [0, -1, 63, 64, -65, 2**31, -(2**63), 2**63 - 1])
-def test_a_number_in_a_column_is_written_as_alone(number: int) -> None:
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, "long", number)
-    assert records([longs(np.array([number, 1]))]) == [out.getvalue(), b"\2"]
 
 
 @topics

@@ -12,7 +12,7 @@ from bench import latency, soak
 from bench.clicks import SCHEMA
 from bench.figures import growth, histogram, percentile, percentiles, slope
 from bench.paced import clicks
-from flows.cells import texts
+from flows.encoder import joined, texts
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.0, 1), (0.25, 1), (0.5, 2), (0.75, 3), (0.99, 4), (1.0, 4)])
@@ -50,7 +50,7 @@ def test_a_paced_click_is_read_by_its_schema() -> None:
     times = np.array([1_700_000_000_000, 1_700_000_000_001])
     found: list[Any] = [
         fastavro.schemaless_reader(io.BytesIO(value[5:]), fastavro.parse_schema(SCHEMA), None)
-        for value in clicks(np.random.default_rng(1), b"\0\0\0\0\7", times, texts(["k1"]))
+        for value in clicks(np.random.default_rng(1), b"\0\0\0\0\7", times, joined(texts(["k1"])))
     ]
     assert [int(click["event_time"].timestamp() * 1000 + 0.5) for click in found] == times.tolist()
     assert {(click["country"], click["coupon"]) for click in found} == {("k1", None)}

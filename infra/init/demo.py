@@ -15,14 +15,12 @@ SCHEMAS = ("shop.orders", "sensors.readings", "payments.authorizations")
 MOVED = {
     "flows/simulate.py": f"{TRAFFIC}/simulate.py",
     "flows/demo.py": f"{TRAFFIC}/demo.py",
-    "flows/cells.py": f"{TRAFFIC}/cells.py",
     **{f"schemas/{topic}.avsc": f"{TRAFFIC}/schemas/{topic}.avsc" for topic in SCHEMAS},
 }
 HISTORY = ("CHANGELOG.md", "docs/decisions/", "infra/init/", "tests/test_init.py")  # these speak of what was
 EVERYWHERE = (
     (r"\bflows([./])simulate\b", r"infra\1traffic\1simulate"),
     (r"\bflows([./])demo\b", r"infra\1traffic\1demo"),
-    (r"\bflows([./])cells\b", r"infra\1traffic\1cells"),
     (r"from flows import demo, simulate\n", "from infra.traffic import demo, simulate\n"),
     (r"from flows import demo, topics\n", "from flows import topics\nfrom infra.traffic import demo\n"),
     (rf"(?<!traffic/)schemas/({'|'.join(map(re.escape, SCHEMAS))})\.avsc", rf"{TRAFFIC}/schemas/\1.avsc"),
@@ -45,7 +43,7 @@ EDITS = (
     Edit(".dockerignore", r"(?m)^!infra/monitor\n", "!infra/monitor\n!infra/traffic\n"),
     Edit(f"{TRAFFIC}/simulate.py", r'(?m)^(SCHEMAS = .*)\.parent\.parent / "schemas"', r'\1.parent / "schemas"'),
     Edit("tests/test_simulate.py", r"(simulate\.__file__\)\.parents)\[1\]", r"\1[2]"),
-    Edit("tests/test_layers.py", r'(?m), "demo"(?=[,}])|^ *"demo",\n|^    \{"cells"\},.*\n'),
+    Edit("tests/test_layers.py", r'(?m), "demo"(?=[,}])|^ *"demo",\n'),
     Edit("tests/test_layers.py", r', "simulate"(?=[,}])'),
     Edit("tests/test_commands.py", r'(?m)^    "infra\.embedded\.demo": .*\n'),
     Edit("tests/test_docs.py", r'"\$ make demo"', '"$ make setup"'),
