@@ -34,7 +34,8 @@ class Planner:
         self._declaration, self._registry, self._admin = declaration, registry, admin
         self.sink_parts = sink_parts
         self._turns: dict[str, threading.Lock] = {}  # one a topic: what hangs or is long for one delays no other
-        self._listing = threading.Lock()
+        self._listing, self._creating = threading.Lock(), threading.Lock()
+        self._wanted: dict[str, tuple[int, Mapping[str, str]]] = {}  # topics that plans wait for
         self._foreseen: set[str] = set()
         self._plans: dict[str, TopicPlan] = {}
         self._met: dict[str, frozenset[int]] = {}
@@ -123,12 +124,23 @@ class Planner:
         return replace(made, outputs=tuple(outputs))
 
     def _ensure(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        """Have the topics there: one request for those of all the plans that wait meanwhile, as a broker makes topics one by one."""
         with self._listing:
             if time.monotonic() - self._listed_s >= LISTED_S:
                 self._there, self._listed_s = topics.names(self._admin), time.monotonic()
-        if not wanted.keys() <= self._there:
-            topics.ensure(self._admin, wanted)
-            self._there.update(wanted)
+        if wanted.keys() <= self._there:
+            return
+        self._wanted.update(wanted)
+        with self._creating:
+            if wanted.keys() <= self._there:  # another plan's request had them
+                return
+            together, self._wanted = {**self._wanted, **wanted}, {}
+            try:
+                topics.ensure(self._admin, together)
+            except ConfigError:  # perhaps of another plan's
+                together = dict(wanted)
+                topics.ensure(self._admin, together)
+            self._there.update(together)
 
     def _registered(self, subject: str, text: str) -> int:
         try:
