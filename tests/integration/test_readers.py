@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -308,7 +308,12 @@ def test_where_many_new_topics_begin_is_one_question(cluster: Cluster, monkeypat
     reader = _Reader(Duty(0, 1, {}), services, emitted.append, lambda: False)
     for way in ("beginning_offsets", "end_offsets", "offsets_for_times"):
         ask = getattr(reader.consumer, way)
-        monkeypatch.setattr(reader.consumer, way, lambda tps, ask=ask: (asked.append(len(tps)), ask(tps))[1])
+
+        def counted(tps: Collection[Any], ask: Callable[[Any], object] = ask) -> object:
+            asked.append(len(tps))
+            return ask(tps)
+
+        monkeypatch.setattr(reader.consumer, way, counted)
     try:
         reader._discover()
     finally:
