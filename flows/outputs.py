@@ -19,11 +19,12 @@ from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError
 from flows.plan import Output, TopicPlan, helpful, plan
 from flows.records import DEAD, LATE, PROGRESS, output_topic, schemas
-from flows.registry import Registry
+from flows.registry import Away, Registry
 
 LOG = logging.getLogger(__name__)
 PARTITIONS = 4  # of a KPI topic: a reader of charts is one process
 LISTED_S = 5.0  # that long a list of topics is believed: at a start plans are made in a row, and each would ask for it
+AT_ONCE = 8  # plans that are made ahead of their first messages
 
 
 class Planner:
@@ -32,7 +33,10 @@ class Planner:
     def __init__(self, declaration: Declaration, registry: Registry, admin: AdminClient, sink_parts: int) -> None:
         self._declaration, self._registry, self._admin = declaration, registry, admin
         self.sink_parts = sink_parts
-        self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}  # one a topic: what hangs or is long for one delays no other
+        self._listing, self._creating = threading.Lock(), threading.Lock()
+        self._wanted: dict[str, tuple[int, Mapping[str, str]]] = {}  # topics that plans wait for
+        self._foreseen: set[str] = set()
         self._plans: dict[str, TopicPlan] = {}
         self._met: dict[str, frozenset[int]] = {}
         self._generation = 0
@@ -59,8 +63,29 @@ class Planner:
 
     def remember(self, topic: str, ids: Iterable[int]) -> None:
         """Schema ids that an earlier life has met in a topic: its plans go on from them. Asks nobody."""
-        with self._lock:
+        with self._turn(topic):
             self._met[topic] = self._met.get(topic, frozenset()) | frozenset(ids)
+
+    def foresee(self, names: Iterable[str]) -> None:
+        """Begin to make the plans of topics that are new here, side by side: each waits for two answers of the registry a window, and two.
+
+        Returns at once, and says nothing of what fails: whoever asks for the plan hears of it.
+        """
+        new = [name for name in names if name not in self._foreseen]
+        self._foreseen.update(new)
+        rest = iter(new)
+
+        def ahead() -> None:
+            for name in rest:
+                try:
+                    self.plan(name)
+                except (ConfigError, SchemaError):
+                    continue
+                except (Away, topics.Unreachable):
+                    break
+
+        for number in range(min(AT_ONCE, len(new))):
+            threading.Thread(target=ahead, name=f"plans-{number}", daemon=True).start()
 
     def plan(self, topic: str, new: int | None = None) -> TopicPlan:
         """The plan of a topic for every schema id it was ever asked with; before the first, that of its subject's latest version.
@@ -71,7 +96,7 @@ class Planner:
         made = self._plans.get(topic)
         if made is not None and topic not in self._met and (new is None or new in made.version):
             return made
-        with self._lock:
+        with self._turn(topic):
             made = self._plans.get(topic)
             ids = set(made.version) if made else latest(self._registry, topic)
             ids |= {id_ for id_ in self._met.get(topic, ()) if usable(self._registry, id_) is not None}
@@ -82,6 +107,9 @@ class Planner:
                 _say(made, self._plans[topic])
             self._met.pop(topic, None)
             return self._plans[topic]
+
+    def _turn(self, topic: str) -> threading.Lock:
+        return self._turns.setdefault(topic, threading.Lock())
 
     def _ready(self, made: TopicPlan) -> TopicPlan:
         made = replace(made, generation=self._generation)
@@ -96,11 +124,23 @@ class Planner:
         return replace(made, outputs=tuple(outputs))
 
     def _ensure(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
-        if time.monotonic() - self._listed_s >= LISTED_S:
-            self._there, self._listed_s = topics.names(self._admin), time.monotonic()
-        if not wanted.keys() <= self._there:
-            topics.ensure(self._admin, wanted)
-            self._there |= wanted.keys()
+        """Have the topics there: one request for those of all the plans that wait meanwhile, as a broker makes topics one by one."""
+        with self._listing:
+            if time.monotonic() - self._listed_s >= LISTED_S:
+                self._there, self._listed_s = topics.names(self._admin), time.monotonic()
+        if wanted.keys() <= self._there:
+            return
+        self._wanted.update(wanted)
+        with self._creating:
+            if wanted.keys() <= self._there:  # another plan's request had them
+                return
+            together, self._wanted = {**self._wanted, **wanted}, {}
+            try:
+                topics.ensure(self._admin, together)
+            except ConfigError:  # perhaps of another plan's
+                together = dict(wanted)
+                topics.ensure(self._admin, together)
+            self._there.update(together)
 
     def _registered(self, subject: str, text: str) -> int:
         try:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,6 +17,7 @@ from confluent_kafka.cimpl import NewPartitions
 from flows import topics
 from flows.connection import connection
 from flows.declaration import parse
+from flows.errors import ConfigError
 from flows.intake import Position
 from flows.outputs import Planner
 from flows.reader import Duty, Emission, _Reader
@@ -278,3 +279,45 @@ def test_plans_that_are_made_in_a_row_ask_for_the_list_of_topics_once(cluster: C
     planner = Planner(parse(""), registry, admin, 2)
     assert [len(planner.plan(name).outputs) for name in names] == [3, 3]
     assert next(listed) == 1
+
+
+def test_plans_are_made_ahead_and_one_that_cannot_be_made_holds_up_no_other(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, names, too_long = connection(cluster.environ), [f"readers.ahead{n}" for n in range(4)], "readers." + "x" * 240
+    admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
+    for name in (*names, too_long):  # whose KPI topics would have more than the 249 characters that Kafka takes
+        registry.register(f"{name}-value", json.dumps(CLICK))
+    planner = Planner(parse(""), registry, admin, 2)
+    planner.foresee([too_long, *names])
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("plans-")]:
+        thread.join(30)
+    monkeypatch.setattr(registry, "register", lambda *_: pytest.fail("they are made"))
+    assert [len(planner.plan(name).outputs) for name in names] == [3] * 4
+    with pytest.raises(ConfigError, match=f"topic kpi.{too_long}"):
+        planner.plan(too_long)
+
+
+def test_where_many_new_topics_begin_is_one_question(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"readers.begin{n}" for n in range(3)]
+    for name in names:
+        Topic(cluster, name, partitions=2).send([click(T0_MS)], partition=1)
+    where, asked = connection(cluster.environ), list[int]()
+    admin, registry = topics.administrator(where.librdkafka()), Registry(*where.registry())
+    declared = 'topics."readers.begin1".start = "latest"\ntopics."readers.begin2".start = "2000-01-01T00:00:00Z"'
+    services = Services(where.kafka_python(), admin, registry, Planner(parse(declared), registry, admin, 2), set(names).__contains__)
+    emitted: list[Emission] = []
+    reader = _Reader(Duty(0, 1, {}), services, emitted.append, lambda: False)
+    for way in ("beginning_offsets", "end_offsets", "offsets_for_times"):
+        ask = getattr(reader.consumer, way)
+
+        def counted(tps: Collection[Any], ask: Callable[[Any], object] = ask) -> object:
+            asked.append(len(tps))
+            return ask(tps)
+
+        monkeypatch.setattr(reader.consumer, way, counted)
+    try:
+        reader._discover()
+    finally:
+        reader.consumer.close(autocommit=False)
+    begins = {emission.topic: {p: position.offset for p, position in emission.positions.items()} for emission in emitted}
+    assert begins == {names[0]: {0: 0, 1: 0}, names[1]: {0: 0, 1: 1}, names[2]: {0: 0, 1: 0}}
+    assert asked == [2, 4, 2]
