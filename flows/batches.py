@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from flows import loops
-from flows.cursor import PADDING, Ints
-from flows.loops import HEADER_BYTES
+from flows.cursor import PADDING
+from flows.loops import HEADER_BYTES, Ints
 from flows.message import Malformed, Reader
 
 RECORD_BYTES = 7  # the fewest that a record can have: its length, attributes, two deltas, two lengths, the number of headers
@@ -55,13 +55,11 @@ class RawBatch(NamedTuple):
 class Records:
     """The records of some batches, by partition and offset. Places are in `buffer`; a length of -1 is null.
 
-    `meta`: what Kafka says about each, see META; `start`: its first byte behind its length; `schema_id`: of its message, or why it has
-    none (see loops).
+    `meta`: what Kafka says about each, see META; `schema_id`: of its message, or why it has none (see loops).
     """
 
     buffer: bytes
     meta: pl.DataFrame
-    start: Ints
     key: Ints
     key_length: Ints
     value: Ints
@@ -99,7 +97,7 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
     if wrong := loops.records(np.frombuffer(buffer, np.uint8), bounds[:-1], bounds[1:], counts, found):
         said = "the lengths of records do not add up to their batch" if wrong == loops.UNEVEN else "what stands in a record is none"
         raise RecordError(_named(ordered, said))
-    at, start, since, delta, key, key_length, value, value_length, schema_id = found
+    at, since, delta, key, key_length, value, value_length, schema_id = found
     batch = np.repeat(np.arange(len(ordered)), counts)
     stamps = np.array([batch.first_timestamp if batch.append_time is None else batch.append_time for batch in ordered], np.int64)
     follows = np.array([batch.append_time is None for batch in ordered], np.int64)
@@ -110,7 +108,7 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
         "__batch": np.array(order, np.int32)[batch],
         "__at": at,
     }
-    return Records(buffer, pl.DataFrame(meta, schema=META), start, key, key_length, value, value_length, schema_id)
+    return Records(buffer, pl.DataFrame(meta, schema=META), key, key_length, value, value_length, schema_id)
 
 
 def sound(batches: Sequence[RawBatch]) -> tuple[list[RawBatch], list[RawBatch]]:

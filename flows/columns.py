@@ -9,8 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from flows import loops
-from flows.cursor import Flags, Found, Ints
+from flows.cursor import Found
 from flows.fields import Leaf
+from flows.loops import Flags, Ints
 
 FEW = 64
 LENGTH_BYTES = 5  # of a stretch in 4 GiB, at most

@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from flows import loops
 from flows.fields import Wire
+from flows.loops import Flags, Ints
 from flows.message import DIGITS
 
 PADDING = 16  # bytes that the buffer must have behind the last message
 FEW = 128  # fewer arrays than this that go on beyond STEPS items are read one by one: a step costs as much as 128 items there
 STEPS = 8
 
-Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-Flags = npt.NDArray[np.bool_]
 
 _NONE: Ints = np.zeros(0, np.int64)
 

@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 WHOLE, UNEVEN, NO_RECORD = 0, 1, 2  # what is found of batches: all is well, lengths that do not add up, something that is no record
-FIELDS = 9  # of a record: see `records`
+FIELDS = 8  # of a record: see `records`
 HEADER_BYTES = 5  # of a message: magic 0 and the schema id, before the Avro bytes (Confluent wire format)
 TOMBSTONE, SHORT, MAGIC = -1, -2, -3  # in place of a schema id, of messages that have none
 
@@ -69,7 +69,7 @@ def _schema_id(octets: Octets, at: int, length: int) -> int:
 def records(octets: Octets, begin: Ints, end: Ints, counts: Ints, found: Ints) -> int:
     """Cut batches, each from `begin` to `end`, into records of Kafka's format v2; WHOLE, or what is wrong with the first that is none.
 
-    `found`: a row each of FIELDS: where it starts in its batch; its first byte behind the length; timestamp and offset delta; place
+    `found`: a row each of FIELDS: where it starts in its batch; timestamp and offset delta; place
     and length of key and of value, a length of -1 is null; the message's schema id, or why there is none.
     """
     row = 0
@@ -81,7 +81,6 @@ def records(octets: Octets, begin: Ints, end: Ints, counts: Ints, found: Ints) -
             if at < 0 or length < 1 or length > stop - at:
                 return UNEVEN
             after = at + length
-            found[1, row] = at
             since, at = varint(octets, at + 1, after)  # behind the attributes
             if at < 0:
                 return NO_RECORD
@@ -89,14 +88,14 @@ def records(octets: Octets, begin: Ints, end: Ints, counts: Ints, found: Ints) -
             if at < 0 or delta <= last:
                 return NO_RECORD
             last = delta
-            found[2, row], found[3, row] = since, delta
-            for field in (4, 6):
+            found[1, row], found[2, row] = since, delta
+            for field in (3, 5):
                 size, at = varint(octets, at, after)
                 if at < 0 or size < -1 or size > after - at:
                     return NO_RECORD
                 found[field, row], found[field + 1, row] = at, size
                 at += max(size, 0)
-            found[8, row] = _schema_id(octets, found[6, row], found[7, row])
+            found[7, row] = _schema_id(octets, found[5, row], found[6, row])
             at = after
             row += 1
         if at != stop:

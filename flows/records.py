@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from flows import encoder
-from flows.fold import Rows
+from flows.fold import Rows, alike
 from flows.plan import Kpi, Output, TopicPlan
 from flows.said import avro_name
 from flows.tallies import MOST
@@ -167,10 +167,7 @@ def encode(rows: Rows) -> Block:
     key_fields, value_fields = fields(plan)
     sources = {name: column for column, name in field_names(plan).items()}
     absent = {f"by:{path}": None for path in plan.groups if path not in rows.group_set}
-    same = {
-        name: pl.Series([it], dtype=pl.String).new_from_index(0, len(table))
-        for name, it in {"group_by": ",".join(rows.group_set), **absent}.items()
-    }
+    same = {name: alike(name, it, pl.String(), len(table)) for name, it in {"group_by": ",".join(rows.group_set), **absent}.items()}
     known = {name: table[name] for name in table.columns} | {"window_start": table[START], "window_end": table[END]} | same
     cells = [encoder.column(known[sources.get(field["name"], field["name"])], field["type"]) for field in value_fields]
     windows = table[WINDOW].to_numpy()

@@ -15,9 +15,9 @@ import polars as pl
 from flows import columns as leaves
 from flows import loops
 from flows.batches import RawBatch, RecordError, Records, cut, first_schema_ids, original, sound
-from flows.cursor import Columns, Cursor, Ints, read
+from flows.cursor import Columns, Cursor, read
 from flows.fields import Leaf, Schema, SchemaError, promotes
-from flows.loops import HEADER_BYTES
+from flows.loops import HEADER_BYTES, Ints
 from flows.message import Malformed, examine
 
 __all__ = ["Decoded", "RawBatch", "RecordError", "Rejected", "decode", "first_schema_ids", "original", "sound"]
