@@ -51,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=16_000_000)
-    parser.add_argument("--groups", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--events", type=int, default=16_000_000, help="%(default)s; slow peers read a quarter or a twentieth of them")
+    parser.add_argument("--groups", type=int, default=1_000, help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=2, help="in turns (%(default)s)")
     windows = "a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m; and twelve of some contenders)"
     parser.add_argument("--windows", action="append", default=[], help=windows)
-    parser.add_argument("--density", type=int, default=EVENTS_A_SECOND, help="events a second of event time")
+    parser.add_argument("--density", type=int, default=EVENTS_A_SECOND, help="events a second of event time (%(default)s)")
     names = [*(contender.key for contender in CONTENDERS), *(one.key for one in entries([]) if one.key.endswith("-12"))]
     parser.add_argument("--only", action="append", choices=names, help="a contender, several times for several (default: all)")
-    parser.add_argument("--report", type=Path, default=ROOT / "docs", help="the directory of benchmark.md and benchmark.svg")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs", help="the directory of benchmark.md and benchmark.svg (%(default)s)")
     given = parser.parse_args(arguments)
     given.report.mkdir(parents=True, exist_ok=True)
     given.said = ["make bench", *(["BENCH=" + json.dumps(" ".join(_told(arguments)))] if _told(arguments) else [])]

@@ -152,10 +152,10 @@ def main() -> None:
     """Find the rate, measure, write."""
     parser = argparse.ArgumentParser(prog="make bench-latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="events a second; else half of what a catch-up of --events shows")
-    parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--out", type=Path, default=Path(".kpi/bench/latency.json"))
-    parser.add_argument("--page", type=Path, default=Path("docs/latency.md"))
+    parser.add_argument("--events", type=int, default=2_000_000, help="of that catch-up (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=120, help="how long to probe, with each `update` (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(".kpi/bench/latency.json"), help="the figures (%(default)s)")
+    parser.add_argument("--page", type=Path, default=Path("docs/latency.md"), help="the page (%(default)s)")
     given = parser.parse_args()
     given.rate, source = steady.load_of(given.rate, given.events, GROUPS)
     with tempfile.TemporaryDirectory(prefix="kpi-latency-", ignore_cleanup_errors=True) as home, cluster(more=steady.BROKER) as running:

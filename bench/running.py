@@ -264,14 +264,18 @@ def on_disk(directory: Path) -> int:
 
 
 def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, float]:
-    """What one run cost: events a second from the first counted event to the last final row, CPU seconds a million events, peak MB."""
+    """What one run cost: events a second from the first counted event to the last final row, and of those after the first quarter;
+    CPU seconds a million events, peak MB.
+    """
     with Published(given, environ) as published:
         run = _caught_up(published, Flow(given, environ, home, name))
         rows = published.check()
     first = max((look for look in run.looks if look.counted == 0), key=lambda look: look.at_s, default=run.begun)
+    quarter = next(look for look in run.looks if look.counted >= given.total / 4)
     taken = {
         "events": given.events,
         "rate": (given.total - first.counted) / (run.last.at_s - first.at_s),
+        "later_rate": (given.total - quarter.counted) / (run.last.at_s - quarter.at_s),
         "cpu_s": run.cpu_s,
         "peak_mb": run.peak_mb,
         "rows": rows,

@@ -146,7 +146,8 @@ class Runner:
 def said(figures: Mapping[str, float]) -> str:
     """A line for people."""
     if "rate" in figures:
-        return f"{figures['rate'] / 1e6:.2f} M events/s, {figures['cpu_s']:.2f} CPU s a million, {figures['peak_mb']:,.0f} MB"
+        rates = " and later ".join(f"{figures[name] / 1e6:.2f}" for name in ("rate", "later_rate"))
+        return f"{rates} M events/s, {figures['cpu_s']:.2f} CPU s a million, {figures['peak_mb']:,.0f} MB"
     return ", ".join(f"{name} {value:,.3f}" for name, value in figures.items())
 
 
@@ -159,13 +160,15 @@ def say(line: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, remember, tell."""
     parser = argparse.ArgumentParser(prog="make bench-scale", description=__doc__)
-    parser.add_argument("--events", type=int, default=8_000_000, help="the most; curves other than that of events take a quarter of them")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--events", type=int, default=8_000_000, help="the most; curves other than that of events take a quarter of them (%(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="of which a figure is the median (%(default)s)")
     parser.add_argument("--only", action="append", choices=[*CURVES, "backlog"], help="a curve, several times for several (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events")
     parser.add_argument("--backlog", type=int, help="so many events at once, memory over time (50000000; without it, no backlog)")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the figures (%(default)s)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page (%(default)s)")
     given = parser.parse_args(arguments)
     most = QUICK if given.quick else given.events
     wanted = given.only or CURVES

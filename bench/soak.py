@@ -6,6 +6,7 @@ Every ten seconds: RSS and USS of the flow, the size of its recovery directory, 
 import argparse
 import os
 import re
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from bench.running import on_disk
 from infra.embedded import Cluster, cluster
 
 EVERY_S = 10.0
+SAY_S = 60.0
 MIB = 1 << 20
 MOST_MIB = 32  # that a flow may grow by after its warm-up
 LAG_EVENTS = re.compile(rf'^kpi_messages_total{{[^}}]*topic="{re.escape(TOPIC)}"}} (\S+)$', re.MULTILINE)
@@ -52,7 +54,12 @@ def watch(running: Cluster, flow: steady.Running, seconds: float) -> list[dict[s
             raise RuntimeError(f"the flow ended after {at_s:.0f} s with code {flow.process.returncode}")
         there = ends.sum()
         read = sum(map(float, LAG_EVENTS.findall(flow.page())))
-        samples.append({"at_s": at_s, **sizes(flow), "lag": max(0.0, there - read)})
+        samples.append(sample := {"at_s": at_s, **sizes(flow), "lag": max(0.0, there - read)})
+        if at_s % SAY_S == 0:
+            sys.stdout.write(
+                "  {at_s:,.0f} s: RSS {rss:,.0f} MiB, recovery directory {recovery:,.1f} MiB, lag {lag:,.0f} events\n".format(**sample)
+            )
+            sys.stdout.flush()
     return samples
 
 
@@ -87,12 +94,12 @@ def report(found: dict[str, Any]) -> str:
 def main() -> None:
     """Load, watch, write."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--minutes", type=float, default=5, help="how long (%(default)s)")
     parser.add_argument("--rate", type=float, help="events a second; else half of what a catch-up of --events shows")
-    parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--groups", type=int, default=100_000)
-    parser.add_argument("--out", type=Path, default=Path(".kpi/bench/soak.json"))
-    parser.add_argument("--page", type=Path, default=Path("docs/soak.md"))
+    parser.add_argument("--events", type=int, default=2_000_000, help="of that catch-up (%(default)s)")
+    parser.add_argument("--groups", type=int, default=100_000, help="%(default)s")
+    parser.add_argument("--out", type=Path, default=Path(".kpi/bench/soak.json"), help="the figures (%(default)s)")
+    parser.add_argument("--page", type=Path, default=Path("docs/soak.md"), help="the page (%(default)s)")
     given = parser.parse_args()
     given.rate, source = steady.load_of(given.rate, given.events, given.groups)
     seconds = given.minutes * 60
