@@ -129,7 +129,7 @@ class Fold:
     def size(self) -> tuple[int, int]:
         """How many slices are open, and how many groups they have, each counted in each of them."""
         parts = self._level(SLICES)
-        return (pl.concat([part[START] for part in parts]).n_unique(), sum(map(len, parts))) if parts else (0, 0)
+        return (len(np.unique(np.concatenate([part[START].to_numpy() for part in parts]))), sum(map(len, parts))) if parts else (0, 0)
 
     def take(self, partials: Iterable[Partial]) -> Turn:
         """Add partials, each reader's in its order; then close, once, what the watermark has passed."""
@@ -328,6 +328,8 @@ class Fold:
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []
+        if not len(changed):
+            return []
         table = self._so_far(changed.head(most))
         return [] if table is None else [self._rows(table, final=False, closed_by=alike("closed_by", None, pl.String(), len(table)))]
 
@@ -369,20 +371,23 @@ class Fold:
         return table.with_columns(pl.Series(START, starts), pl.Series(END, ends))
 
     def _changed(self) -> pl.DataFrame:
-        """Slice and group of what was touched; when they are many, only those that an open window may still tell of."""
-        changed = pl.concat([table.select(START, *self.groups) for table in self.touched]).unique(maintain_order=True)
+        """Slice and group of what was touched, where an open window may still tell of it; when they are many, only groups that are kept."""
+        changed = pl.concat([table.select(START, *self.groups) for table in self.touched])
         self.unseen = 0
-        if not self.groups:
+        starts = changed[START].to_numpy()
+        is_open = np.any([self._last_end(window, starts) > self.closed_ms for window in self.plan.windows], axis=0)
+        if not is_open.all():
+            changed = changed.filter(pl.Series(is_open))
+        changed = changed.unique(maintain_order=True) if len(changed) else changed
+        if not self.groups or not len(changed):
             return changed
         changed = changed.filter(~limit.is_rest(changed, self.groups))
         if len(changed) <= self.merger.keep:
             return changed
-        starts = changed[START].to_numpy()
-        is_open = np.any([self._last_end(window, starts) > self.closed_ms for window in self.plan.windows], axis=0)
         held = [table for it in self.assemblers.values() for table in it.tables()]
         known = [table.select(self.groups) for table in (*(table for level in self.levels for table in self._level(level)), *held)]
         kept = pl.concat(known).unique() if known else changed.select(self.groups).clear()
-        return changed.filter(pl.Series(is_open)).join(kept, on=self.groups, how="semi", nulls_equal=True)
+        return changed.join(kept, on=self.groups, how="semi", nulls_equal=True)
 
     def _last_end(self, window: Window, starts: Any) -> Any:  # noqa: ANN401 - an array of times
         """The end of the last window that has a slice."""

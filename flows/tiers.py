@@ -12,7 +12,7 @@ from itertools import chain
 import polars as pl
 
 FACTOR = 2
-SMALL_ROWS = 1_000  # all together are one part
+SMALL_ROWS = 1_000  # all together are one part; and so many may wait, with what their tables cost, for the next merge
 TABLE_ROWS = 50  # what a table costs over its rows, in rows
 LOOSE_ROWS = 50_000  # that wait to be merged, so that no stream, however many its groups, piles up more of them
 
@@ -39,7 +39,9 @@ class Tiers:
             self.few(merge)
 
     def few(self, merge: Merge) -> list[pl.DataFrame]:
-        """The parts, those merged that are of a length, or shorter than what follows them."""
+        """The parts, those merged that are of a length, or shorter than what follows them; of a few rows, only now and then."""
+        if self.loose < SMALL_ROWS:
+            return self.parts
         groups: list[list[pl.DataFrame]] = []
         for table in self.parts:
             group = [table]

@@ -23,6 +23,7 @@ from flows.stop import MISMATCH, Stop
 
 FOLDER = "tables"
 LARGE_BYTES = 64 << 10
+FILE = b"ARROW1"  # what a file of Arrow IPC begins with, and a stream never
 NAME = re.compile(r"[0-9a-f]{32}\.arrow")
 
 Kept = bytes | str
@@ -116,12 +117,13 @@ def _names(state: Any) -> Iterator[str]:  # noqa: ANN401 - any state
 
 
 def packed(table: pl.DataFrame) -> bytes:
-    """A table as Arrow IPC bytes."""
+    """A table as a stream of Arrow IPC. (Written as a file of it, polars asks its engine first: 0.6 ms for what takes 0.06.)"""
     out = io.BytesIO()
-    table.write_ipc(out, compression="lz4")  # panes of one group set are much alike
+    table.write_ipc_stream(out, compression="lz4")  # panes of one group set are much alike
     return out.getvalue()
 
 
 def unpacked(table: bytes) -> pl.DataFrame:
-    """The table of `packed`."""
-    return pl.read_ipc(io.BytesIO(table))
+    """The table of `packed`; or of one that an earlier version of this program wrote, as a file of Arrow IPC."""
+    read = pl.read_ipc if table.startswith(FILE) else pl.read_ipc_stream
+    return read(io.BytesIO(table))

@@ -8,7 +8,6 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from flows.fields import read_schema
 from flows.fold import Fold, Rows
 from flows.plan import TopicPlan
 from flows.slices import Partial, partials
+from flows.vault import unpacked
 from flows.watermark import NEVER, Mark
 from tests.core import MILLIS, events, finals, money, partial, planned, provisional, schema, told
 
@@ -558,7 +558,7 @@ def test_tables_are_small_where_windows_are_open_for_long() -> None:
         folded.take([partial(made, [(1_000, 1)], 0)])
 
     (level,) = folded.snapshot()["levels"].values()
-    table = pl.read_ipc(level)
+    table = unpacked(level)
     assert (len(table), table["events"].to_list(), table["sum:n"].to_list()) == (1, [200], [200])
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import tiers
-from flows.tiers import FACTOR, SMALL_ROWS, Tiers
+from flows.tiers import FACTOR, SMALL_ROWS, TABLE_ROWS, Tiers
 
 
 def merged(tables: list[pl.DataFrame], calls: list[int] | None = None) -> pl.DataFrame:
@@ -33,7 +33,8 @@ def test_whatever_is_asked_in_between_the_parts_are_the_table(steps: list[tuple[
         level.add(one, merged)
         if asked == "few":
             lengths = [len(part) for part in level.few(merged)]
-            assert len(lengths) == 1 or len(lengths) <= 1 + sum(lengths).bit_length()
+            assert len(lengths) <= 1 + sum(lengths).bit_length() + level.loose // TABLE_ROWS
+            assert level.loose < SMALL_ROWS
         elif asked:
             assert len(level.parts) >= 1
             assert level.one(merged) is level.one(merged)
@@ -71,3 +72,11 @@ def test_tables_without_a_row_are_no_parts() -> None:
     for _ in range(100):
         level.add(table(range(0)), merged)
     assert len(level.few(merged)) == 1
+
+
+def test_a_few_rows_are_merged_now_and_then_not_at_each_snapshot() -> None:
+    level, calls = Tiers(), list[int]()
+    for number in range(100):
+        level.add(table(range(10 * number, 10 * number + 10)), merged)
+        assert len(level.few(partial(merged, calls=calls))) <= 2 + SMALL_ROWS // TABLE_ROWS
+    assert 0 < len(calls) <= 100 * (10 + TABLE_ROWS) // SMALL_ROWS

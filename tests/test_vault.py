@@ -1,6 +1,7 @@
 """Tables of a state: each is written once, is there for as long as the flow may go on from a snapshot that names it, and not for longer."""
 
 import errno
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from flows import vault
 from flows.stop import FULL, MISMATCH, Stop
-from flows.vault import FOLDER, Kept, Vault, tidy
+from flows.vault import FOLDER, Kept, Vault, packed, tidy, unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +108,10 @@ def test_a_full_disk_ends_the_flow_with_its_code(tmp_path: Path, monkeypatch: py
     with pytest.raises(Stop) as raised:
         Vault(tmp_path).put(table(1))
     assert raised.value.code == FULL
+
+
+def test_a_table_of_an_earlier_version_is_still_read() -> None:
+    table, file = pl.DataFrame({"start": [1, 2], "sum:n": pl.Series([3, None], dtype=pl.Int128)}), io.BytesIO()
+    table.write_ipc(file, compression="lz4")
+    assert unpacked(file.getvalue()).equals(table)
+    assert unpacked(packed(table)).equals(table)
