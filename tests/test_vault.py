@@ -115,3 +115,10 @@ def test_a_table_of_an_earlier_version_is_still_read() -> None:
     table.write_ipc(file, compression="lz4")
     assert unpacked(file.getvalue()).equals(table)
     assert unpacked(packed(table)).equals(table)
+
+
+def test_a_table_that_is_cut_short_is_none_not_an_empty_one() -> None:
+    octets = packed(pl.DataFrame({"n": range(1_000)}))
+    for length in range(len(octets)):
+        with pytest.raises((ValueError, pl.exceptions.PolarsError)):
+            unpacked(octets[:length])
