@@ -26,7 +26,7 @@ class Tiers:
         """`is_whole`: it is one part, and merged."""
         self.parts = list(parts)
         self.is_whole = is_whole
-        self.loose = 0  # rows that came since parts were merged
+        self.loose = sum(len(part) + TABLE_ROWS for part in self.parts[1:])  # rows that came since parts were merged, as far as is known
 
     def add(self, table: pl.DataFrame, merge: Merge) -> None:
         """Rows to be merged later, or now that more wait than are merged."""

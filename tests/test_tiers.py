@@ -80,3 +80,12 @@ def test_a_few_rows_are_merged_now_and_then_not_at_each_snapshot() -> None:
         level.add(table(range(10 * number, 10 * number + 10)), merged)
         assert len(level.few(partial(merged, calls=calls))) <= 2 + SMALL_ROWS // TABLE_ROWS
     assert 0 < len(calls) <= 100 * (10 + TABLE_ROWS) // SMALL_ROWS
+
+
+def test_parts_do_not_pile_up_where_a_flow_begins_again_and_again() -> None:
+    parts: list[pl.DataFrame] = []
+    for number in range(200):
+        level = Tiers(parts)
+        level.add(table(range(number, number + 1)), merged)
+        parts = level.few(merged)
+    assert len(parts) <= 2 + SMALL_ROWS // TABLE_ROWS
