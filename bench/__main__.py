@@ -19,8 +19,9 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from bench.clicks import EVENTS_A_SECOND, PARTITIONS, fill
+from bench.clicks import PARTITIONS, fill
 from bench.contenders import CONTENDERS, PARTS, PYTHON, ROOT, entries
+from bench.figures import EVENTS_A_SECOND
 from bench.measure import Bench
 from bench.peers.run import FailedError
 from bench.report import ENOUGH, PICTURE, SHORT, Result, Run, drawn, page, sections, table

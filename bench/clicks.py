@@ -11,13 +11,13 @@ import fastavro
 import numpy as np
 
 from bench.batches import Broker, Template
+from bench.figures import EVENTS_A_SECOND
 from flows import topics
 from flows.registry import Registry
 
 TOPIC = "bench.clicks"
 PARTITIONS = 4
 START_MS = 1_700_000_000_000
-EVENTS_A_SECOND = 5_000  # of event time
 DISORDER_MS = 500
 HOUR_MS = 3_600_000
 BATCH_EVENTS = 10_000  # as many as librdkafka puts into a batch by itself

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.clicks import EVENTS_A_SECOND
+from bench.figures import EVENTS_A_SECOND
 
 SIZES = ("10s", "1m", "5m", "20s", "30s", "2m", "10m", "15m", "20m", "30m", "45m", "1h")  # the first three are those of BASE
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from bench.clicks import CONFIG, DISORDER_MS, EVENTS_A_SECOND, SCHEMA, START_MS, TOPIC
+from bench.clicks import CONFIG, DISORDER_MS, SCHEMA, START_MS, TOPIC
+from bench.figures import EVENTS_A_SECOND
 from flows.declaration import parse
 from flows.fields import read_schema
 from flows.fold import Fold
