@@ -191,6 +191,6 @@ def test_samples_of_an_open_slice_are_kept_one_by_one_and_those_of_a_closed_one_
     plan = planned("windows = ['1m', '10s']\nby = [[]]\nupdate = 'off'\nkpis.n = { increase = 'n' }", FIELDS)
     folded = Fold(1)
     folded.take([partial(plan, [(ms, ms) for ms in range(0, 20_000, 100)], 10_000)])
-    kept = {level: unpacked(table)["runs:n"].list.len().to_list() for level, table in folded.snapshot()["levels"].items()}
+    kept = {level: unpacked(*table)["runs:n"].list.len().to_list() for level, table in folded.snapshot()["levels"].items()}
 
     assert kept == {0: [100], 60_000: [1]}

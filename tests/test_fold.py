@@ -558,7 +558,7 @@ def test_tables_are_small_where_windows_are_open_for_long() -> None:
         folded.take([partial(made, [(1_000, 1)], 0)])
 
     (level,) = folded.snapshot()["levels"].values()
-    table = unpacked(level)
+    table = unpacked(*level)
     assert (len(table), table["events"].to_list(), table["sum:n"].to_list()) == (1, [200], [200])
 
 
