@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
 from audit.topic import CannotVerifyError
 from flows.question import agreed, at_terminal
@@ -40,7 +40,6 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
 
     Raises CannotVerifyError.
     """
-    failed: list[KafkaError] = []
     own: dict[str, Any] = {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TIMEOUT_MS,
@@ -54,9 +53,8 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
         count = 0
         try:
             for count, entry in enumerate(entries, 1):  # noqa: B007 - counted for the answer
-                _produce(producer, entry, failed)
+                _produce(producer, entry)
             producer.flush(TIMEOUT_MS / 1000)
-            _check(failed)
         except BaseException:
             producer.abort_transaction(ANSWER_S)
             raise
@@ -67,26 +65,16 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
     return count
 
 
-def _produce(producer: Producer, entry: Entry, failed: list[KafkaError]) -> None:
-    def delivered(error: KafkaError | None, _: object) -> None:
-        if error is not None:
-            failed.append(error)
-
+def _produce(producer: Producer, entry: Entry) -> None:
+    """Without a callback: an entry that cannot be delivered fails the commit, and a Ctrl-C inside a callback becomes a SystemError."""
     while True:
         try:
-            producer.produce(
-                entry.topic, entry.value, entry.key, entry.partition, on_delivery=delivered, timestamp=entry.stamp_ms, headers=entry.headers
-            )
+            producer.produce(entry.topic, entry.value, entry.key, entry.partition, timestamp=entry.stamp_ms, headers=entry.headers)
             producer.poll(0)
         except BufferError:
             producer.poll(0.1)
         else:
             return
-
-
-def _check(failed: list[KafkaError]) -> None:
-    if failed:
-        raise KafkaException(failed[0])
 
 
 @contextmanager

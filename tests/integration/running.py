@@ -125,6 +125,7 @@ class Kept:
     key: bytes | None
     value: Any
     headers: dict[str, str]
+    stamp_ms: int  # when it was produced
 
 
 def records(cluster: Cluster, topic: str) -> list[Kept]:
@@ -144,7 +145,7 @@ def records(cluster: Cluster, topic: str) -> list[Kept]:
             if message.error():
                 left.discard(message.partition() or 0)
                 continue
-            kept.append(Kept(message.key(), message.value(), _texts(message.headers() or [])))
+            kept.append(Kept(message.key(), message.value(), _texts(message.headers() or []), message.timestamp()[1]))
         if (
             asked(lambda: Registry(cluster.registry_url).latest(f"{topic}-value")) is None
         ):  # after the rows: a topic is there before its schema

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from typing import Any
 
 import fastavro
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from audit.topic import CannotVerifyError
+from audit.write import Entry, write
 from flows.registry import Registry
 from infra.embedded import Cluster
 from tests.integration.audits import SALE, Audit, again, ran, sale
@@ -213,3 +217,16 @@ def test_a_replay_that_is_stopped_has_written_nothing(cluster: Cluster, tmp_path
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 130
     assert audit.kept("stop.sales") == []
+
+
+def test_an_entry_that_the_broker_refuses_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    audit = Audit.of(cluster, tmp_path, "refused.", 1)
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "refused.sales")
+    resource.incremental_configs = [ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET)]
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    large = random.Random(1).randbytes(2_000)
+    entries = [Entry("refused.sales", b"k", value, [], 0) for value in (b"small", large, b"small")]
+    with pytest.raises(CannotVerifyError, match=r"nothing was written: .*large"):
+        write({"bootstrap.servers": cluster.bootstrap}, "refused.-replay", entries)
+    assert audit.kept("refused.sales") == []
