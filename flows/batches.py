@@ -98,6 +98,9 @@ def _cut(batches: Sequence[RawBatch]) -> Records:
         said = "the lengths of records do not add up to their batch" if wrong == loops.UNEVEN else "what stands in a record is none"
         raise RecordError(_named(ordered, said))
     at, since, delta, key, key_length, value, value_length, schema_id = found
+    ends, reach = np.cumsum(counts), np.array([batch.last - batch.base_offset for batch in ordered], np.int64)
+    if (delta[ends[counts > 0] - 1] > reach[counts > 0]).any():
+        raise RecordError(_named(ordered, "a record's offset lies beyond its batch"))
     batch = np.repeat(np.arange(len(ordered)), counts)
     stamps = np.array([batch.first_timestamp if batch.append_time is None else batch.append_time for batch in ordered], np.int64)
     follows = np.array([batch.append_time is None for batch in ordered], np.int64)

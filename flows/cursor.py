@@ -20,6 +20,11 @@ PADDING = 16  # bytes that the buffer must have behind the last message
 FEW = 128  # fewer arrays than this that go on beyond STEPS items are read one by one: a step costs as much as 128 items there
 STEPS = 8
 
+ALWAYS_AS_MANY = ("float", "double", "fixed")  # bytes
+STEPS_OF = {"integer": loops.NUMBER, "string": loops.TEXT, "bytes": loops.OCTETS, "boolean": loops.FLAG}
+STEPS_OF |= dict.fromkeys(ALWAYS_AS_MANY, loops.SIZED)
+
+Step = tuple[int, int, int, int]
 Words = npt.NDArray[np.uint64]
 
 _NONE: Ints = np.zeros(0, np.int64)
@@ -44,6 +49,10 @@ class Columns:
     wanted: Collection[str]
     found: dict[str, Found] = field(default_factory=dict)
     texts: list[tuple[Ints, Ints, Ints]] = field(default_factory=list)
+
+    def want(self, path: str | None) -> bool:
+        """Whether there is a wanted leaf at a path, or below it."""
+        return path is not None and any(leaf == path or leaf.startswith(f"{path}.") for leaf in self.wanted)
 
 
 def windows(buffer: bytes) -> Words:
@@ -106,7 +115,7 @@ class Cursor:
         return word
 
 
-def read(wire: Wire, cursor: Cursor, columns: Columns, path: str | None = "") -> None:  # noqa: C901, PLR0912 - a case a type
+def read(wire: Wire, cursor: Cursor, columns: Columns, path: str | None = "") -> None:  # noqa: C901 - a case a type
     """Read a value of this type from every message; `path` is None where there can be no leaf, "" for the message itself."""
     match wire.type:
         case "integer":
@@ -134,14 +143,62 @@ def read(wire: Wire, cursor: Cursor, columns: Columns, path: str | None = "") ->
         case "decimal":
             _found(columns, path, cursor, *_decimals(wire, cursor))
         case "record":
-            for name, inner in wire.fields:
-                read(inner, cursor, columns, None if path is None else f"{path}.{name}".lstrip("."))
+            _record(wire, cursor, columns, path)
         case "union":
             _union(wire, cursor, columns, path)
         case "array":
             _array(wire, cursor, columns)
         case "name":  # recursive
             cursor.doubt[:] = True
+
+
+def _record(wire: Wire, cursor: Cursor, columns: Columns, path: str | None) -> None:
+    """Field by field; those side by side that nobody wants and that are simple, message by message."""
+    unwanted: list[Wire] = []
+    steps: list[Step] = []
+    for name, inner in wire.fields:
+        at = None if path is None else f"{path}.{name}".lstrip(".")
+        more = None if columns.want(at) else _steps(inner)
+        if more is not None:
+            unwanted.append(inner)
+            steps += more
+            continue
+        _pass(unwanted, steps, cursor, columns)
+        unwanted, steps = [], []
+        read(inner, cursor, columns, at)
+    _pass(unwanted, steps, cursor, columns)
+
+
+def _steps(wire: Wire) -> list[Step] | None:
+    """A value as steps of `loops.behind`; None where it has other parts."""
+    if wire.type in STEPS_OF:
+        return [(STEPS_OF[wire.type], -1, wire.width if wire.type in ALWAYS_AS_MANY else wire.low, wire.high)]
+    parts = [_steps(inner) for _, inner in wire.fields]
+    if wire.type == "record":
+        return None if None in parts else [step for part in parts for step in part or ()]
+    types = [branch.type for _, branch in wire.fields]
+    if wire.type != "union" or len(types) != 2 or types.count("null") != 1:  # noqa: PLR2004 - null and another
+        return None
+    null = types.index("null")
+    of = parts[1 - null]
+    return [(of[0][0], null, *of[0][2:])] if of is not None and len(of) == 1 and of[0][1] < 0 else None
+
+
+def _pass(wires: Sequence[Wire], steps: Sequence[Step], cursor: Cursor, columns: Columns) -> None:
+    """Move behind values that nobody wants; in messages where one is not plainly right, value by value."""
+    if not steps:
+        return
+    behind = np.empty(len(cursor.at), np.int64)
+    loops.behind(cursor.bytes, cursor.at, cursor.end, np.array(steps), behind)
+    rows = np.flatnonzero(behind < 0)
+    before = cursor.at[rows]
+    cursor.at = behind
+    if len(rows):
+        cursor.at[rows] = before
+        part = cursor.part(rows)
+        for wire in wires:
+            read(wire, part, columns, None)
+        cursor.join(rows, part)
 
 
 def _found(columns: Columns, path: str | None, cursor: Cursor, values: npt.NDArray[Any], more: npt.NDArray[Any] = _NONE) -> bool:

@@ -18,6 +18,7 @@ Flags = npt.NDArray[np.bool_]
 WHOLE, UNEVEN, NO_RECORD = 0, 1, 2  # what is found of batches: all is well, lengths that do not add up, something that is no record
 FIELDS = 8  # of a record: see `records`
 HEADER_BYTES = 5  # of a message: magic 0 and the schema id, before the Avro bytes (Confluent wire format)
+NUMBER, TEXT, OCTETS, SIZED, FLAG = range(5)  # kinds of values: a varint, text, bytes, as many bytes as always, a boolean
 TOMBSTONE, SHORT, MAGIC = -1, -2, -3  # in place of a schema id, of messages that have none
 
 _OCTETS, _INT, _INTS = types.Array(types.uint8, 1, "C", readonly=True), types.int64, types.int64[::1]
@@ -114,16 +115,60 @@ def varints(octets: Octets, at: Ints, end: Ints, found: Ints, doubt: Flags) -> N
         found[0, row], found[1, row] = value, behind
 
 
+@_compiled(types.boolean, _OCTETS, _INT, _INT)
+def _is_ascii(octets: Octets, start: int, end: int) -> bool:
+    every = np.uint8(0)
+    for octet in octets[start:end]:  # of a slice: so it is done sixteen at a time
+        every |= octet
+    return bool(every < 0x80)  # noqa: PLR2004 - the bit that ASCII has not
+
+
 @_compiled(types.void, _OCTETS, _INTS, _INTS, types.boolean[::1])
 def plain(octets: Octets, start: Ints, length: Ints, is_plain: Flags) -> None:
     """Whether each text is ASCII."""
     for row in range(len(start)):
         if not 0 <= start[row] <= start[row] + length[row] <= len(octets):
             raise IndexError
-        every = np.uint8(0)
-        for at in range(start[row], start[row] + length[row]):
-            every |= octets[at]
-        is_plain[row] = every < 0x80  # noqa: PLR2004 - the bit that ASCII has not
+        is_plain[row] = _is_ascii(octets, start[row], start[row] + length[row])
+
+
+@_compiled(types.void, _OCTETS, _INTS, _INTS, types.int64[:, ::1], _INTS)
+def behind(octets: Octets, at: Ints, end: Ints, steps: Ints, found: Ints) -> None:  # noqa: C901, PLR0912 - a call takes 20 ns a value
+    """Where values that nobody wants end in each message, or -1 where one of them is not plainly right.
+
+    `steps`: a row a value: its kind; the index of null in a union of two branches, or -1; the lowest and the highest of a number, or the
+    bytes of what always has as many.
+    """
+    for row in range(len(at)):
+        place, stop = at[row], end[row]
+        for step in range(len(steps)):
+            kind, null, value = steps[step, 0], steps[step, 1], steps[step, 2]
+            if null >= 0:
+                branch, place = varint(octets, place, stop)
+                if branch == null and place >= 0:
+                    continue
+                if place < 0 or branch < 0 or branch > 1:
+                    place = -1
+                    break
+            if kind == FLAG:
+                value = 1
+                if place == stop or octets[place] > 1:
+                    place = -1
+                    break
+            elif kind != SIZED:
+                value, place = varint(octets, place, stop)
+                if place < 0:
+                    break
+            if kind == NUMBER:
+                if value < steps[step, 2] or value > steps[step, 3]:
+                    place = -1
+                    break
+            elif value < 0 or value > stop - place or (kind == TEXT and not _is_ascii(octets, place, place + value)):
+                place = -1
+                break
+            else:
+                place += value
+        found[row] = place
 
 
 @_compiled(_INT, _OCTETS, _INTS, _INTS, types.uint8[::1])

@@ -82,6 +82,7 @@ class Planner:
                 except (ConfigError, SchemaError):
                     continue
                 except (Away, topics.Unreachable):
+                    self._foreseen.difference_update(new)  # those that have a plan cost nothing when they are foreseen again
                     break
 
         for number in range(min(AT_ONCE, len(new))):

@@ -221,10 +221,10 @@ class _Reader:
         try:
             offsets: dict[TopicPartition, int] = self.consumer.beginning_offsets(first) if first else {}
             offsets |= self.consumer.end_offsets(list(later)) if later else {}
+            times = {tp: start for tp, start in later.items() if start != "latest"}
+            at = self.consumer.offsets_for_times(times) if times else {}
         except KeyError as error:  # so the client says that it knows no leader of this one, but of others
             raise topics.Unreachable(f"{error.args[0]}: no leader yet") from None
-        times = {tp: start for tp, start in later.items() if start != "latest"}
-        at = self.consumer.offsets_for_times(times) if times else {}
         offsets |= {tp: found.offset for tp, found in at.items() if found is not None}
         starts: dict[str, dict[int, int]] = {name: {} for name in grown}
         for tp, offset in offsets.items():

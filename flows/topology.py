@@ -8,11 +8,13 @@ source ──► slice ──► fold ──────────► encode �
 import logging
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
+import polars as pl
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
@@ -25,7 +27,7 @@ from flows.plan import TopicPlan
 from flows.records import Block
 from flows.rest import Rest
 from flows.slices import Events, Partial
-from flows.stop import Stop, leave
+from flows.stop import BEGIN_ANEW, MISMATCH, Stop, leave
 from flows.vault import Vault
 
 LOG = logging.getLogger(__name__)
@@ -35,11 +37,22 @@ SHARDS = 4  # of a group set: how many workers can share it; changing it needs a
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Ends the process, with the way on, where a state is of another version of this program, or damaged."""
+    try:
+        yield
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        line = f"the recovery directory holds what cannot be read: {error}"
+        leave(Stop(MISMATCH, f"kpi: {line}: bring back the program that wrote it, or its backup, or begin anew: {BEGIN_ANEW}"))
+
+
 class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
     """Bytewax's view of a Fold. Nothing here knows the time: it comes with the partials. `told`: topics that were over their limit."""
 
     def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None, directory: Path | None = None) -> None:
-        self.fold, self.told = Fold(shards, state, Vault(directory)), told
+        with _readable():
+            self.fold, self.told = Fold(shards, state, Vault(directory)), told
         self.shown = (0, 0)
 
     def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows | Passed], bool]:
@@ -101,7 +114,8 @@ class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):
     """Bytewax's view of a Rest."""
 
     def __init__(self, shards: int, state: dict[str, Any] | None) -> None:
-        self.rest = Rest(shards, state)
+        with _readable():
+            self.rest = Rest(shards, state)
 
     def on_batch(self, values: list[tuple[int, Passed]]) -> tuple[Iterable[Rows], bool]:
         """The rest's rows of the windows that all shards have closed."""

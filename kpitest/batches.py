@@ -20,7 +20,8 @@ def batch(messages: Sequence[Message], partition: int = 0, base_offset: int = 0,
     first = messages[0][2] if messages else 0
     deltas = range(len(messages)) if offsets is None else [offset - base_offset for offset in offsets]
     body = b"".join(record(message, first, delta) for message, delta in zip(messages, deltas, strict=True))
-    return RawBatch(partition, base_offset, len(messages), first, None, body)
+    last = base_offset + max(deltas) if deltas else None
+    return RawBatch(partition, base_offset, len(messages), first, None, body, last)
 
 
 def record(message: Message, first_timestamp: int, delta: int) -> bytes:

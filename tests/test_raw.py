@@ -1,9 +1,11 @@
 """The hook in kafka-python's fetcher: what the library must still be, and what comes out of it. (With a broker: integration/.)"""
 
+import random
 import tracemalloc
 from typing import Any, NamedTuple
 
 import kafka
+import lz4.frame
 import pytest
 from kafka import TopicPartition
 from kafka.cluster import ClusterMetadata
@@ -121,6 +123,18 @@ def test_a_batch_that_cannot_be_unpacked_has_a_fault_and_the_next_is_read(compre
     assert first.fault.reason == "malformed"
     assert first.fault.error.startswith("cannot be unpacked: ")
     assert (first.count, first.last, second.fault) == (3, 42, None)
+
+
+def test_a_body_in_several_lz4_frames_is_whole_and_one_that_ends_too_early_has_a_fault() -> None:
+    body = random.Random(4).randbytes(1_000) + bytes(9 << 20) + b"end"
+    packed = b"".join(lz4.frame.compress(part) for part in (body[:10], body[10:5_000], b"", body[5_000:]))
+    one = Packed(3, 40, 42, 3, 1_000, None, 3, packed)
+    assert [getattr(one.unpacked(limit), "body", None) == body for limit in (None, len(body), len(body) - 1)] == [True, True, False]
+    assert one.unpacked(len(body) - 1) is None
+    for end in (1, 7, len(packed) // 2, len(packed) - 1):
+        cut = one._replace(packed=packed[:-end]).unpacked()
+        assert cut is not None
+        assert cut.fault == ("malformed", "cannot be unpacked: it ends too early")
 
 
 def test_a_message_of_many_megabytes_is_whole() -> None:

@@ -24,7 +24,7 @@ from flows.fields import Leaf, Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
 from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
 from tests.avro import MALFORMED, NODE, OUT_OF_RANGE, WELL_FORMED, Shape, broken, look_up, read, shapes, write
-from tests.batches import Message, batch, varint
+from tests.batches import Message, batch, record, varint
 
 META = ["__partition", "__offset", "__timestamp", "__batch", "__at"]
 _EXACT = Context(prec=100)
@@ -454,6 +454,13 @@ def test_offsets_that_do_not_rise_are_an_error() -> None:
     for offsets in ([0, 0], [1, 0], [-1, 0]):
         with pytest.raises(RecordError, match="partition 0 from offset 0"):
             decode([batch([(None, framed(b"\x02"), 0, ())] * 2, offsets=offsets)], {}, lambda _: schema("long"))
+
+
+@pytest.mark.parametrize("delta", [2, 1 << 31, (1 << 63) - 1])
+def test_an_offset_beyond_its_batch_is_an_error(delta: int) -> None:
+    body = record((None, framed(b"\x02"), 0, ()), 0, 0) + record((None, framed(b"\x02"), 0, ()), 0, delta)
+    with pytest.raises(RecordError, match="partition 2 from offset 7: a record's offset lies beyond its batch"):
+        decode([RawBatch(2, 7, 2, 0, None, body, 8)], {}, lambda _: schema("long"))
 
 
 def test_the_schema_ids_to_plan_with_are_those_of_each_batchs_first_message() -> None:
