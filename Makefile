@@ -84,14 +84,14 @@ fix: $(stamp) ## mend what ruff can mend, and format
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
 
-bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (15 minutes, the first time 260 MB; BENCH="--events 400000 --rounds 1 --only flow")
+bench: $(stamp) bench-setup ## the flow beside its peers on the same data, to docs/benchmark.md (15 minutes; all peers are downloaded first, 260 MB; BENCH="--events 400000 --rounds 1 --only flow")
 	@exec $(bin)/python -m bench $(BENCH)
 
 bench-setup: $(stamp) $(peers) ## what the peers of make bench need, and what draws its picture
 	@$(bin)/python -m bench.peers.java --download
 
-bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (SCALE="--quick", "--only groups --rounds 3")
-	@$(bin)/python -m bench.scale $(SCALE)
+bench-scale: $(stamp) $(peers) ## what the flow costs against events, groups, windows, partitions, ..., to docs/scale.md (20 minutes; CURVES="--quick", "--only groups --rounds 3")
+	@$(bin)/python -m bench.scale $(CURVES)
 	@.bench/bin/python -m bench.draw .kpi/bench/scale.json docs/scale.svg
 
 bench-latency: $(stamp) $(peers) ## how long an event takes to its KPI row, at half of what the flow can bear (6 minutes; RATE=50000 DURATION=120)

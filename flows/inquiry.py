@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import recovery, topics
+from flows.connection import connection
 from flows.declaration import Declaration
 from flows.errors import ConfigError, did_you_mean
 from flows.evolution import Change, changes
@@ -160,9 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in explain(at, given.topic):
             sys.stdout.write(text)
     except Away as error:
-        return _failed(f"the registry does not answer: {error}")
+        return _failed(f"the registry does not answer: {error}; start it (make up), or set SCHEMA_REGISTRY_URL")
     except topics.Unreachable as error:
-        return _failed(f"Kafka does not answer: {error}")
+        at_address = connection(os.environ).settings["bootstrap.servers"]
+        return _failed(f"Kafka does not answer at {at_address}: {error}; start it (make up), or set KAFKA_BOOTSTRAP_SERVERS")
     except (ConfigError, SchemaError) as error:
         return _failed(str(error))
     return GOOD

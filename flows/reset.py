@@ -89,7 +89,8 @@ def _markers(settings: Mapping[str, str], edges: list[Edge]) -> dict[str, Marker
         topics.ensure(topics.administrator(settings), {PROGRESS: (SINK_PARTS, PROGRESS_SETTINGS)})
         return {edge.transactional_id: edge.marker() for edge in edges}
     except (topics.Unreachable, KafkaException) as error:
-        raise Stop(AWAY, f"kpi: Kafka does not answer ({error}); nothing was done") from None
+        line = f"kpi: Kafka does not answer at {settings['bootstrap.servers']} ({error}); nothing was done"
+        raise Stop(AWAY, f"{line}; is KAFKA_BOOTSTRAP_SERVERS right?") from None
 
 
 def _stop_at_once() -> None:

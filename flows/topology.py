@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-import polars as pl
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
@@ -42,7 +41,7 @@ def _readable() -> Iterator[None]:
     """Ends the process, with the way on, where a state is of another version of this program, or damaged."""
     try:
         yield
-    except (ValueError, pl.exceptions.PolarsError) as error:
+    except ValueError as error:
         line = f"the recovery directory holds what cannot be read: {error}"
         leave(Stop(MISMATCH, f"kpi: {line}: bring back the program that wrote it, or its backup, or begin anew: {BEGIN_ANEW}"))
 

@@ -125,9 +125,10 @@ def packed(table: pl.DataFrame) -> bytes:
 
 
 def unpacked(table: bytes) -> pl.DataFrame:
-    """The table of `packed`; or of one that an earlier version of this program wrote, as a file of Arrow IPC."""
-    if table.startswith(FILE):
-        return pl.read_ipc(io.BytesIO(table))
-    if not table.endswith(END):
+    """The table of `packed`; or of one that an earlier version of this program wrote, as a file of Arrow IPC. Raises ValueError."""
+    if not table.startswith(FILE) and not table.endswith(END):
         raise ValueError("a table that is cut short")
-    return pl.read_ipc_stream(io.BytesIO(table))
+    try:
+        return pl.read_ipc(io.BytesIO(table)) if table.startswith(FILE) else pl.read_ipc_stream(io.BytesIO(table))
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"a table that is none ({error})") from None

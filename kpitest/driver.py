@@ -14,6 +14,7 @@ from typing import Any
 from flows import topics
 from flows.declaration import Declaration
 from flows.durations import duration_ms
+from flows.errors import ConfigError
 from flows.fields import Schema, SchemaError, read_schema
 from flows.plan import TopicPlan, plan
 from flows.records import DEAD, LATE, Record, fields
@@ -238,10 +239,15 @@ class Driver:
 
 
 def schema_files(where: Path, topic: str | None = None) -> dict[str, Path]:
-    """Topic -> schema file: every `<topic>.avsc` of a directory; a single file is that of `topic`, else of its own name."""
+    """Topic -> schema file: every `<topic>.avsc` of a directory; a single file is that of `topic`, else of its own name.
+
+    Raises ConfigError where there is none.
+    """
     if where.is_file():
         return {topic or where.name.removesuffix(".avsc"): where}
-    return {file.name.removesuffix(".avsc"): file for file in sorted(where.glob("*.avsc"))}
+    if not (found := sorted(where.glob("*.avsc"))):
+        raise ConfigError(f"schemas: got {where}, want a directory of <topic>.avsc, or one such file")
+    return {file.name.removesuffix(".avsc"): file for file in found}
 
 
 def _moment(at: object, where: str) -> int:

@@ -169,3 +169,9 @@ def test_a_schema_may_be_one_file_of_any_name_and_a_declaration_that_does_not_fi
     capsys.readouterr()
     assert run(at, EVENTS, None, "--schema", "v2.json") == 2
     assert "did you mean 'amount'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["nowhere", "."])
+def test_a_directory_without_schemas_is_named(at: Path, capsys: pytest.CaptureFixture[str], where: str) -> None:
+    assert run(at, EVENTS, None, "--schema", where) == 2
+    assert capsys.readouterr().err == f"test-kpi: schemas: got {where}, want a directory of <topic>.avsc, or one such file\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from flows.connection import connection
+from flows.connection import BOOTSTRAP, connection
 from flows.errors import ConfigError
 from flows.registry import Away, Registry
 from infra.cluster.errors import ClusterError
@@ -47,7 +47,8 @@ class Way:
 
     def hops(self) -> Iterator[Hop]:
         """In the order in which an event takes them."""
-        yield Hop("host", self._host, "install Docker, start its daemon")
+        if self._servers == BOOTSTRAP:  # a Kafka of your own needs no Docker
+            yield Hop("host", self._host, "install Docker, start its daemon")
         yield Hop("listener", self._listener, "make up; or is KAFKA_BOOTSTRAP_SERVERS right?")
         yield Hop("broker", self._broker, "make ps; make logs SERVICE=kafka1")
         yield Hop("registry", self._schemas, "make logs SERVICE=registry; or is SCHEMA_REGISTRY_URL right?")

@@ -144,4 +144,6 @@ def test_a_registry_or_a_broker_that_is_away_is_one_line(cluster: Cluster, tmp_p
         code, told, error = ask(flow, *words, **{setting: nowhere})
         assert (code, told) == (2, "")
         (line,) = error.splitlines()
-        assert line.startswith(f"kpi: {who} does not answer: ")
+        assert line.startswith(f"kpi: {who} does not answer")
+        assert nowhere in line
+        assert line.endswith(f"; start it (make up), or set {setting}")
