@@ -171,6 +171,7 @@ class First:
         self._count, self._same, self._say = count, same, say
         self._lines: dict[int, Line] = {}
         self._strangers: list[Line] = []
+        self._last_words: list[tuple[int, Said]] = []  # on lines that others have taken the place of
         self._done: set[int] = set()  # whose process has ended well
         self._lost: dict[int, str] = {}
         self._theirs: End | None = None  # what is not our own end
@@ -245,7 +246,8 @@ class First:
     def _hear(self) -> list[tuple[int, Said]]:
         """What members have said; who is lost is no member any more. Lets in who says a right hello."""
         self._accept()
-        heard = [(number, said) for number, line in self._lines.items() for said in line.hear()]
+        heard = self._last_words + [(number, said) for number, line in self._lines.items() for said in line.hear()]
+        self._last_words = []
         self._lost = {number: line.lost for number, line in self._lines.items() if line.lost}
         for number in self._lost:
             self._lines.pop(number).close()
@@ -281,7 +283,10 @@ class First:
             if (got := theirs.get(name)) != want:
                 return f"{name}: got {str(got)[:1_000]}, want {want}, as process 0 has"
         if before := self._lines.pop(number, None):
-            self._anew = f"process {number} has begun anew"
+            last = list(before.hear())  # it may have ended well, and wait for the next start already
+            self._last_words += [(number, said) for said in last]
+            if ENDED not in map(_end_of, last):
+                self._anew = f"process {number} has begun anew"
             before.close()
         self._lines[number] = line
         line.say("welcome")

@@ -302,14 +302,14 @@ def test_a_member_that_begins_anew_is_a_loss(first: First) -> None:
 
 
 def test_a_member_that_begins_anew_before_the_start_is_no_loss(first: First) -> None:
-    before, *members = member(first, 1), member(first, 1), member(first, 2)
-    assert before._connect() == ""
-    deadline_s = time.monotonic() + 10
-    while not first._lines and time.monotonic() < deadline_s:
-        first._hear()
-    gathered(first, *members)
+    before, again, other = member(first, 1), member(first, 1), member(first, 2)
+    for each in (before, again):  # both before the start, which waits for process 2
+        known = first._lines.get(1)
+        assert each._connect() == ""
+        until(lambda known=known: first._hear() or first._lines.get(1) is not known)
+    gathered(first, other)
     assert first.news() is None
-    for each in (before, *members):
+    for each in (before, again, other):
         each.close()
 
 
@@ -324,6 +324,22 @@ def test_who_has_ended_well_is_not_lost(first: First) -> None:
     for _ in range(10):
         assert members[1].news() is None
         time.sleep(0.02)
+
+
+def test_who_has_ended_well_and_is_back_before_anybody_looks_is_not_lost(first: First) -> None:
+    members = member(first, 1), member(first, 2)
+    gathered(first, *members)
+    assert members[0].verdict(ENDED) == ENDED
+    again = member(first, 1)
+    assert again._connect() == ""
+    time.sleep(0.1)
+    for _ in range(10):
+        assert first.news() is None
+        time.sleep(0.02)
+    assert sorted(first._lines) == [1, 2]
+    assert first._done == {1}
+    for each in (*members, again):
+        each.close()
 
 
 def test_of_ends_that_belong_together_the_one_that_only_a_person_can_mend_decides_for_all(first: First) -> None:
