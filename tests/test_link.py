@@ -303,11 +303,14 @@ def test_a_member_that_begins_anew_is_a_loss(first: First) -> None:
 
 def test_a_member_that_begins_anew_before_the_start_is_no_loss(first: First) -> None:
     before, again, other = member(first, 1), member(first, 1), member(first, 2)
-    for each in (before, again):  # both before the start, which waits for process 2
-        known = first._lines.get(1)
+    gathering = threading.Thread(target=first.gather, args=(0.0, lambda: True))
+    gathering.start()
+    for each in (before, again, other):  # process 2 is the last that the start waits for
+        known = dict(first._lines)
         assert each._connect() == ""
-        until(lambda known=known: first._hear() or first._lines.get(1) is not known)
-    gathered(first, other)
+        until(lambda known=known: first._lines != known)  # type: ignore[misc] # mypy knows no such lambda
+    gathering.join(10)
+    assert not gathering.is_alive()
     assert first.news() is None
     for each in (before, again, other):
         each.close()
