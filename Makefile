@@ -68,8 +68,10 @@ test-kpi: $(stamp) ## events of a file through the real flow, without a cluster,
 
 test: $(stamp) ## run every test, real broker, registry and browser included
 	@$(bin)/python -m infra.embedded --download
-	@$(bin)/python -m pytest --numprocesses 2 --dist loadfile tests/integration/test_chaos*.py # first, and apart: others measure seconds
-	@$(bin)/python -m pytest --numprocesses 3 --dist loadfile --ignore-glob '*/test_chaos*.py'
+	@$(bin)/python -m pytest tests/integration/dashboard/test_latency.py # alone: it measures a second
+	@$(bin)/python -m pytest --numprocesses 3 --dist loadfile tests/integration/test_chaos*.py # apart: others measure seconds too
+	@$(bin)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore-glob '*/test_chaos*.py' \
+		--ignore tests/integration/dashboard/test_latency.py
 
 test-cluster: $(stamp) ## build the cluster, start it, and prove that it works; needs Docker (CLUSTER_KEEP=1 leaves it running)
 	@$(bin)/python -m pytest -v --durations=0 tests/cluster
