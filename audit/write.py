@@ -1,11 +1,11 @@
 """All of some records in Kafka, or none. In: records, a transactional id, a yes. Out: one committed transaction."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from audit.topic import CannotVerifyError
 from flows.question import agreed, at_terminal
@@ -40,6 +40,7 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
 
     Raises CannotVerifyError.
     """
+    told: dict[KafkaError | None, Message] = {}  # a message of each outcome
     own: dict[str, Any] = {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TIMEOUT_MS,
@@ -53,8 +54,9 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
         count = 0
         try:
             for count, entry in enumerate(entries, 1):  # noqa: B007 - counted for the answer
-                _produce(producer, entry)
+                _produce(producer, entry, told.setdefault)
             producer.flush(TIMEOUT_MS / 1000)
+            _check(told)
         except BaseException:
             producer.abort_transaction(ANSWER_S)
             raise
@@ -65,11 +67,19 @@ def write(settings: Mapping[str, str], transactional_id: str, entries: Iterable[
     return count
 
 
-def _produce(producer: Producer, entry: Entry) -> None:
-    """Without a callback: an entry that cannot be delivered fails the commit, and a Ctrl-C inside a callback becomes a SystemError."""
+def _check(told: Iterable[KafkaError | None]) -> None:
+    for error in told:
+        if error is not None:
+            raise KafkaException(error)
+
+
+def _produce(producer: Producer, entry: Entry, delivered: Callable[..., Any]) -> None:
+    """`delivered` is no Python code: a Ctrl-C inside of that would become a SystemError."""
     while True:
         try:
-            producer.produce(entry.topic, entry.value, entry.key, entry.partition, timestamp=entry.stamp_ms, headers=entry.headers)
+            producer.produce(
+                entry.topic, entry.value, entry.key, entry.partition, on_delivery=delivered, timestamp=entry.stamp_ms, headers=entry.headers
+            )
             producer.poll(0)
         except BufferError:
             producer.poll(0.1)

@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=16_000_000, help="%(default)s; slow peers read a quarter or a twentieth of them")
-    parser.add_argument("--groups", type=int, default=1_000, help="%(default)s")
+    parser.add_argument(
+        "--events", type=int, default=16_000_000, help="how many (%(default)s); slow peers read a quarter or a twentieth of them"
+    )
+    parser.add_argument("--groups", type=int, default=1_000, help="how many the events are of (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="in turns (%(default)s)")
     windows = "a list as in KPI_WINDOWS, several times to compare them (default: 10s,1m,5m; and twelve of some contenders)"
     parser.add_argument("--windows", action="append", default=[], help=windows)

@@ -123,7 +123,8 @@ CONTENDERS = (
     Contender(
         BARE,
         "bare consumer",
-        "confluent-kafka's `consume` of 1,000 messages with large queues, that does nothing with them: the limit (bench/peers/bare.py).",
+        "confluent-kafka's `consume` of 1,000 messages with large queues, that does nothing with them but make an object of each, which "
+        "the flow does not (bench/peers/bare.py).",
         TOPIC,
         lambda bench, number, _: bench.bare(number),
     ),

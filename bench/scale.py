@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of which a figure is the median (%(default)s)")
     parser.add_argument("--only", action="append", choices=[*CURVES, "backlog"], help="a curve, several times for several (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events")
-    parser.add_argument("--backlog", type=int, help="so many events at once, memory over time (50000000; without it, no backlog)")
+    parser.add_argument("--backlog", type=int, help="so many events at once, and memory over time (none; 50000000 takes a minute)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the figures (%(default)s)")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page (%(default)s)")
     given = parser.parse_args(arguments)

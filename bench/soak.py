@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5, help="how long (%(default)s)")
     parser.add_argument("--rate", type=float, help="events a second; else half of what a catch-up of --events shows")
     parser.add_argument("--events", type=int, default=2_000_000, help="of that catch-up (%(default)s)")
-    parser.add_argument("--groups", type=int, default=100_000, help="%(default)s")
+    parser.add_argument("--groups", type=int, default=100_000, help="how many the events are of (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path(".kpi/bench/soak.json"), help="the figures (%(default)s)")
     parser.add_argument("--page", type=Path, default=Path("docs/soak.md"), help="the page (%(default)s)")
     given = parser.parse_args()

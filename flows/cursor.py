@@ -49,10 +49,10 @@ class Columns:
     wanted: Collection[str]
     found: dict[str, Found] = field(default_factory=dict)
     texts: list[tuple[Ints, Ints, Ints]] = field(default_factory=list)
+    above: set[str] = field(init=False)  # the wanted leaves, and all that they lie in
 
-    def want(self, path: str | None) -> bool:
-        """Whether there is a wanted leaf at a path, or below it."""
-        return path is not None and any(leaf == path or leaf.startswith(f"{path}.") for leaf in self.wanted)
+    def __post_init__(self) -> None:
+        self.above = {path[:end] for path in self.wanted for end in (*(at for at, sign in enumerate(path) if sign == "."), len(path))}
 
 
 def windows(buffer: bytes) -> Words:
@@ -158,7 +158,7 @@ def _record(wire: Wire, cursor: Cursor, columns: Columns, path: str | None) -> N
     steps: list[Step] = []
     for name, inner in wire.fields:
         at = None if path is None else f"{path}.{name}".lstrip(".")
-        more = None if columns.want(at) else _steps(inner)
+        more = None if at in columns.above else _steps(inner)
         if more is not None:
             unwanted.append(inner)
             steps += more
@@ -173,11 +173,13 @@ def _steps(wire: Wire) -> list[Step] | None:
     """A value as steps of `loops.behind`; None where it has other parts."""
     if wire.type in STEPS_OF:
         return [(STEPS_OF[wire.type], -1, wire.width if wire.type in ALWAYS_AS_MANY else wire.low, wire.high)]
+    if wire.type not in {"record", "union"}:
+        return None
     parts = [_steps(inner) for _, inner in wire.fields]
     if wire.type == "record":
         return None if None in parts else [step for part in parts for step in part or ()]
     types = [branch.type for _, branch in wire.fields]
-    if wire.type != "union" or len(types) != 2 or types.count("null") != 1:  # noqa: PLR2004 - null and another
+    if len(types) != 2 or types.count("null") != 1:  # noqa: PLR2004 - null and another
         return None
     null = types.index("null")
     of = parts[1 - null]

@@ -187,6 +187,7 @@ class First:
         """See Link."""
         self.leaving, self._anew, self._theirs, told = "", "", None, ""
         self._done.clear()
+        self._last_words.clear()
         while wanted():
             for number, said in self._hear():
                 if (end := _end_of(said)) and _is_final(end):
@@ -285,7 +286,7 @@ class First:
         if before := self._lines.pop(number, None):
             last = list(before.hear())  # it may have ended well, and wait for the next start already
             self._last_words += [(number, said) for said in last]
-            if ENDED not in map(_end_of, last):
+            if number not in self._done and ENDED not in map(_end_of, last):
                 self._anew = f"process {number} has begun anew"
             before.close()
         self._lines[number] = line

@@ -26,6 +26,7 @@ from flows.batches import Fault, RawBatch, RecordError
 MAX_BODY = 256 << 20  # bytes: what a megabyte of zstd can hold is more than a machine can
 PIECE = 8 << 20
 LIKELY = 4  # times as large as it was packed
+FRAMES = 100  # of LZ4 in a batch; clients write one, and what is behind each is copied
 FETCH = {"max_partition_fetch_bytes": 4 << 20, "fetch_max_bytes": 32 << 20}  # a megabyte a fetch is 20,000 small events
 OWN = {
     "allow_auto_create_topics": False,  # else to ask for a topic that was deleted would bring it back, where brokers allow that
@@ -200,7 +201,9 @@ def _decompressed(compression: int, packed: bytes, most: int) -> bytes | None:
 def _lz4(packed: bytes, most: int) -> bytes | None:
     """The same of LZ4, with as much room as a batch will need: 8 kB at a time, as its file has it, take four times as long."""
     pieces: list[bytes] = []
-    while packed:
+    for _ in range(FRAMES):
+        if not packed:
+            break
         frame = lz4.frame.LZ4FrameDecompressor()
         while not frame.eof:
             piece = frame.decompress(packed, min(most + 1, PIECE, LIKELY * len(packed) + PIECE // LIKELY))
@@ -211,6 +214,8 @@ def _lz4(packed: bytes, most: int) -> bytes | None:
             if most < 0:
                 return None
         packed = frame.unused_data or b""
+    if packed:
+        raise ValueError(f"more than {FRAMES} frames")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

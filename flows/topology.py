@@ -41,8 +41,8 @@ def _readable() -> Iterator[None]:
     """Ends the process, with the way on, where a state is of another version of this program, or damaged."""
     try:
         yield
-    except ValueError as error:
-        line = f"the recovery directory holds what cannot be read: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        line = f"the recovery directory holds what cannot be read: {error or 'nothing'} ({type(error).__name__})"
         leave(Stop(MISMATCH, f"kpi: {line}: bring back the program that wrote it, or its backup, or begin anew: {BEGIN_ANEW}"))
 
 

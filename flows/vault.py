@@ -24,6 +24,7 @@ from flows.stop import MISMATCH, Stop
 FOLDER = "tables"
 LARGE_BYTES = 64 << 10
 FILE = b"ARROW1"  # what a file of Arrow IPC begins with, and a stream never
+DAMAGED = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # what polars raises of a table that is
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream: polars takes one that is cut short behind its schema for an empty table
 NAME = re.compile(r"[0-9a-f]{32}\.arrow")
 
@@ -130,5 +131,5 @@ def unpacked(table: bytes) -> pl.DataFrame:
         raise ValueError("a table that is cut short")
     try:
         return pl.read_ipc(io.BytesIO(table)) if table.startswith(FILE) else pl.read_ipc_stream(io.BytesIO(table))
-    except pl.exceptions.PolarsError as error:
+    except DAMAGED as error:
         raise ValueError(f"a table that is none ({error})") from None

@@ -345,6 +345,20 @@ def test_who_has_ended_well_and_is_back_before_anybody_looks_is_not_lost(first: 
         each.close()
 
 
+def test_who_has_ended_well_may_be_replaced_while_it_waits_for_the_next_start(first: First) -> None:
+    members = member(first, 1), member(first, 2)
+    gathered(first, *members)
+    assert members[0].verdict(ENDED) == ENDED
+    again, other = member(first, 1), member(first, 1)
+    for each in (again, other):
+        assert each._connect() == ""
+        for _ in range(10):
+            assert first.news() is None
+            time.sleep(0.02)
+    for each in (*members, again, other):
+        each.close()
+
+
 def test_of_ends_that_belong_together_the_one_that_only_a_person_can_mend_decides_for_all(first: First) -> None:
     members = member(first, 1), member(first, 2)
     gathered(first, *members)

@@ -135,6 +135,9 @@ def test_a_body_in_several_lz4_frames_is_whole_and_one_that_ends_too_early_has_a
         cut = one._replace(packed=packed[:-end]).unpacked()
         assert cut is not None
         assert cut.fault == ("malformed", "cannot be unpacked: it ends too early")
+    many = one._replace(packed=lz4.frame.compress(b"") * 100_000).unpacked()
+    assert many is not None
+    assert many.fault == ("malformed", "cannot be unpacked: more than 100 frames")
 
 
 def test_a_message_of_many_megabytes_is_whole() -> None:

@@ -4,13 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from flows.stop import MISMATCH
+from flows.vault import packed
 
 ROOT = Path(__file__).parents[1]
 OLD = {"version": 1}
 STATE = "{'version': 3, 'marks': {}, 'closed': (0, 0), 'scales': {}, 'since': {}, 'windows': {}, 'levels': {0: [%r]}}"
+TABLE = bytearray(packed(pl.DataFrame({"a": range(5_000)})))
+TABLE[len(TABLE) // 2] ^= 255
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,8 @@ STATE = "{'version': 3, 'marks': {}, 'closed': (0, 0), 'scales': {}, 'since': {}
         (f"RestLogic(4, {OLD})", "state of version 1, this program reads version 3"),
         (f"FoldLogic(4, set(), {STATE % b'ARROW1 but no more'})", ""),
         (f"FoldLogic(4, set(), {STATE % b'no table'})", "a table that is cut short"),
+        (f"FoldLogic(4, set(), {STATE % bytes(TABLE)})", "a table that is none"),
+        (f"FoldLogic(4, set(), {STATE.replace('marks', 'remarks') % b''})", "'marks' (KeyError)"),
     ],
 )
 def test_a_state_that_cannot_be_read_ends_the_process_with_the_way_on(step: str, why: str) -> None:
