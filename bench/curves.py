@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.figures import EVENTS_A_SECOND
 
+MANY = 4.0  # times as many events as other curves have, where what is compared would take a second or two else
 SIZES = ("10s", "1m", "5m", "20s", "30s", "2m", "10m", "15m", "20m", "30m", "45m", "1h")  # the first three are those of BASE
 
 
@@ -89,10 +90,16 @@ windows in this stretch of event time, and add little."""
 MANY_PARTITIONS = """A frame holds all partitions of a topic that its reader has, so more of them make no more frames. Each is judged by
 itself, as lateness is a partition's own: sixteen in a frame of 4,800 events cost at most 0.9 ms more than one, in one process without a
 broker. The batches become smaller, as each partition gets a smaller part of the events."""
-MANY_TOPICS = """A frame is of one topic, and costs about 4 ms of CPU before its first event (decoded and judged 2.2, sliced 1.4, folded
-0.6: in one process without a broker), as much as 8,000 events of a large frame. Partitions of a topic are spread over four readers, so of
-N topics there are at least 4 N frames: the fewer events a topic has, the more of that falls on each. Starting costs too, once: for each
-topic a plan is made one after the other, with two schemas to be registered for each of its window sizes."""
+MANY_TOPICS = """A frame is of one topic, and one of 100 events takes 1.5 ms of CPU (decoded and judged 0.9, sliced 0.5, folded 0.1: in one
+process without a broker), as much as 3,500 events of a large frame. Partitions of a topic are spread over four readers, and its groups over
+four shards, so of N topics there are at least 4 N frames in 16 N parts: the fewer events a topic has, the more of that falls on each.
+Starting costs too, once: plans are made eight at a time, with two schemas to be registered for each window size of a topic."""
+LARGE_MESSAGES = """Every byte is received, checked, unpacked and looked at, also that of fields which no KPI reads (here texts of 50
+bytes): a text that is none makes its message malformed. Memory is what costs: pages that come and go, and copies on the way. Kafka's client
+takes 4 kB at a time from its socket."""
+MORE_WORKERS = """Two cores are all there are here, and the broker needs some of one. A thread more shares Python's lock with the others, a
+second process pays for what crosses from one to the other; what either wins is what the first leaves idle. See
+[scaling.md](scaling.md) for what more cores are expected to give."""
 
 CURVES = {
     "events": Curve(
@@ -106,14 +113,14 @@ CURVES = {
     "dense": Curve(
         "Groups of a dense stream",
         "groups, with 100,000 events a second of event time",
-        _groups(1_000, 10_000, 100_000, a_second=100_000),
+        tuple(replace(point, events=MANY) for point in _groups(1_000, 10_000, 100_000, a_second=100_000)),
         DENSE_GROUPS,
         COST,
     ),
     "windows": Curve(
         "Window sizes",
         "window sizes (10s, 1m, 5m, then 20s, 30s, 2m, 10m, 15m, 20m, 30m, 45m, 1h)",
-        tuple(replace(BASE, x=count, label=f"{count}", windows=SIZES[:count]) for count in (1, 2, 3, 4, 6, 8, 12)),
+        tuple(replace(BASE, x=count, label=f"{count}", windows=SIZES[:count], events=MANY) for count in (1, 2, 3, 4, 6, 8, 12)),
         MANY_SIZES,
         COST,
         log=False,
@@ -123,8 +130,8 @@ CURVES = {
     ),
     "topics": Curve(
         "Topics",
-        "topics (of four times as many events in all as other curves have)",
-        _turned((1, 5, 20, 50), lambda point, value: replace(point, topics=value, events=4.0)),
+        "topics",
+        _turned((1, 5, 20, 50), lambda point, value: replace(point, topics=value, events=MANY)),
         MANY_TOPICS,
         COST,
     ),
@@ -132,18 +139,18 @@ CURVES = {
         "Message size",
         "bytes a message",
         tuple(replace(BASE, x=size, label=f"{size:,}", padding=size - 35) for size in (35, 100, 300, 1_000)),
-        "",
+        LARGE_MESSAGES,
         COST,
     ),
     "workers": Curve(
         "Workers",
         "workers",
         (
-            replace(BASE, x=1, label="1 thread"),
-            replace(BASE, x=2, label="2 threads", workers=2),
-            replace(BASE, x=3, label="2 processes", processes=2),
+            replace(BASE, x=1, label="1 thread", events=MANY),
+            replace(BASE, x=2, label="2 threads", workers=2, events=MANY),
+            replace(BASE, x=3, label="2 processes", processes=2, events=MANY),
         ),
-        "",
+        MORE_WORKERS,
         COST,
         log=False,
     ),
@@ -184,7 +191,8 @@ def page(results: Mapping[str, Any]) -> str:
     text = HEAD.format(**results)
     for name, curve in CURVES.items():
         if points := results["curves"].get(name):
-            text += f"\n## {curve.title}\n\n{_table(curve, points)}" + (f"\n{curve.why}\n" if curve.why else "")
+            of = f"{results['events'] * MANY:,.0f} events in all.\n\n" if curve.points[-1].events == MANY else ""
+            text += f"\n## {curve.title}\n\n{of}{_table(curve, points)}" + (f"\n{curve.why}\n" if curve.why else "")
     if (backlog := results.get("backlog")) is not None:
         shown = backlog["curve"][:: max(1, len(backlog["curve"]) // 10)]
         text += BACKLOG.format(**backlog) + "".join(f"| {second} | {read:.1f} | {memory:,} |\n" for second, read, memory in shown)
