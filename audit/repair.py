@@ -86,7 +86,7 @@ def changes_of(found: Survey, window: Window, published: Published) -> Iterator[
         return
     database, plan = found.database, found.plan
     late = f"(SELECT * FROM {recompute.parquet(found.judged.parts)} WHERE verdict = 'late' AND kept)"
-    place = placed(database, plan, window, (), late, SHARDS)
+    place = placed(database, plan, window, (), late, plan.shards(SHARDS))
     finals = f'SELECT (start, "end") FROM {recompute.parquet([published.file])} WHERE final'
     closed = "false" if found.closed_ms is None else f'"end" <= {found.closed_ms}'
     kept = "true" if found.from_ms is None else f"start >= {found.from_ms}"

@@ -58,6 +58,7 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     """
     window, group_set = cell
     names = [grouped(plan)[path] for path in group_set]
+    shards = plan.shards(shards)
     place = placed(database, plan, window, names, events, shards)
     wanted = _among(only)
     source = wanted(place.events) if place.is_whole else place.events

@@ -29,6 +29,7 @@ class Point:
     windows: tuple[str, ...] = ("10s", "1m", "5m")
     workers: int = 1
     processes: int = 1
+    parallelism: int = 4
 
     @property
     def filled(self) -> tuple[float, int, int, int, int, int]:
@@ -54,6 +55,7 @@ class Curve:
 COST = {
     "events/s": ("rate", ",.0f"),
     "after the first quarter": ("later_rate", ",.0f"),
+    "at the very first start": ("first_rate", ",.0f"),
     "CPU s a million events": ("cpu_s", ".2f"),
     "peak MB": ("peak_mb", ",.0f"),
     "final rows": ("rows", ",.0f"),
@@ -93,7 +95,10 @@ broker. The batches become smaller, as each partition gets a smaller part of the
 MANY_TOPICS = """A frame is of one topic, and one of 100 events takes 1.5 ms of CPU (decoded and judged 0.9, sliced 0.5, folded 0.1: in one
 process without a broker), as much as 3,500 events of a large frame. Partitions of a topic are spread over four readers, and its groups over
 four shards, so of N topics there are at least 4 N frames in 16 N parts: the fewer events a topic has, the more of that falls on each.
-Starting costs too, once: plans are made eight at a time, with two schemas to be registered for each window size of a topic."""
+The very first start costs too: for each window size of a topic a KPI topic is made and two schemas registered, eight topics at a time."""
+ONE_READER = """As before, but with `parallelism = 1` declared: all partitions of a topic in one frame, and in one part. A single topic
+is read by one thread then, not by four, which costs it some speed; many topics share the readers out by themselves. (See
+[scaling.md](scaling.md#parallelism).)"""
 LARGE_MESSAGES = """Every byte is received, checked, unpacked and looked at, also that of fields which no KPI reads (here texts of 50
 bytes): a text that is none makes its message malformed. Memory is what costs: pages that come and go, and copies on the way. Kafka's client
 takes 4 kB at a time from its socket."""
@@ -133,6 +138,13 @@ CURVES = {
         "topics",
         _turned((1, 5, 20, 50), lambda point, value: replace(point, topics=value, events=MANY)),
         MANY_TOPICS,
+        COST,
+    ),
+    "parallelism": Curve(
+        "Topics with parallelism 1",
+        "topics, each read by one reader and folded in one shard",
+        tuple(replace(point, events=MANY, parallelism=1) for point in _turned((1, 5, 20, 50), lambda it, value: replace(it, topics=value))),
+        ONE_READER,
         COST,
     ),
     "size": Curve(

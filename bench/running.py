@@ -49,6 +49,7 @@ class Given:
     windows: tuple[str, ...]
     workers: int = 1
     processes: int = 1
+    parallelism: int = 4
 
     @property
     def total(self) -> int:
@@ -90,7 +91,8 @@ class Flow:
         self.home.mkdir(parents=True, exist_ok=True)
         chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
         windows = ", ".join(f'"{window}"' for window in self.given.windows)
-        topics = f'[defaults]\nwindows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\n\n[defaults.topics]\ninclude = [{chosen}]\n'
+        defaults = f'windows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\nparallelism = {self.given.parallelism}\n'
+        topics = f"[defaults]\n{defaults}\n[defaults.topics]\ninclude = [{chosen}]\n"
         (self.home / "kpi.toml").write_text(topics + "".join(DECLARED.format(topic=topic) for topic in self.given.topics))
         self.port = free_port()
         environ = {

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from flows.said import KpiSaid, Strict, grouped, taken_twice
 from flows.windows import Window, parse_window
 
 MOST_GROUPS = 10_000_000
+MOST_PARALLEL = 4  # readers of a flow, and shards of a group set
 MOST_GOT = 200  # characters of what was got, in an error
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,9 +45,9 @@ def _start(text: object) -> str | int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
 
 
-def _number(said: object) -> object:
-    if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= MOST_GROUPS:
-        raise ValueError(f"want a whole number from 1 to {MOST_GROUPS}")
+def _number(most: int, said: object) -> object:
+    if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= most:
+        raise ValueError(f"want a whole number from 1 to {most}")
     return said
 
 
@@ -97,7 +99,8 @@ def _pattern(text: str) -> str:
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], BeforeValidator(_listed), AfterValidator(_sorted_windows)]
-Number = Annotated[int, BeforeValidator(_number)]
+Groups = Annotated[int, BeforeValidator(partial(_number, MOST_GROUPS))]
+Parallelism = Annotated[int, BeforeValidator(partial(_number, MOST_PARALLEL))]
 GroupSets = Annotated[
     tuple[tuple[Annotated[str, AfterValidator(_group)], ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)
 ]
@@ -118,7 +121,8 @@ class Defaults(Strict):
     idle: Duration = 15_000
     update: Annotated[int | None, BeforeValidator(_update_ms)] = 1_000
     max_future: Duration = 300_000
-    groups: Number = 10_000
+    groups: Groups = 10_000
+    parallelism: Parallelism = MOST_PARALLEL
     start: Annotated[str | int, BeforeValidator(_start)] = "earliest"
     retention: Duration = 7 * 86_400_000
     topics: Choice = Choice()
@@ -132,7 +136,8 @@ class TopicSaid(Strict):
     idle: Duration | None = None
     update: Annotated[int | None, BeforeValidator(_update_ms)] = None
     max_future: Duration | None = None
-    groups: Number | None = None
+    groups: Groups | None = None
+    parallelism: Parallelism | None = None
     start: Annotated[str | int, BeforeValidator(_start)] | None = None
     time: str | None = None
     by: GroupSets = ((),)
@@ -140,7 +145,7 @@ class TopicSaid(Strict):
     kpis: dict[str, KpiSaid] = Field(default_factory=dict)
 
 
-OVER = ("windows", "lateness", "idle", "update", "max_future", "groups", "start")  # what a topic's table may say instead of the defaults
+OVER = ("windows", "lateness", "idle", "update", "max_future", "groups", "parallelism", "start")  # what a topic's table may say, too
 
 
 class File(Strict):
@@ -160,6 +165,7 @@ class Topic:
     update: int | None
     max_future: int
     groups: int
+    parallelism: int
     start: str | int
     time: str | None
     by: tuple[tuple[str, ...], ...]

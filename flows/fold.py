@@ -85,7 +85,7 @@ class Fold:
     assemblers: dict[str, Assembler]  # by label, of windows that are no plain stretches
 
     def __init__(self, shards: int, state: Mapping[str, Any] | None = None, vault: Vault | None = None) -> None:
-        """Anew, or from a `snapshot()`. The `shards` of a group set share the limit on provisional rows."""
+        """Anew, or from a `snapshot()`. The shards of a group set, `shards` at most, share the limit on provisional rows."""
         self.shards, self.vault = shards, vault or Vault()
         unpacked = self.vault.get
         self.updated_ms = NEVER
@@ -195,7 +195,7 @@ class Fold:
         self.groups = [f"by:{path}" for path in group_set]
         self.lengths = sorted({window.pane_ms for window in plan.windows} - {0})
         self.feeds = cascade(self.lengths)
-        self.merger = Merger(plan, self.groups, limit.keep_of(plan, self.shards))
+        self.merger = Merger(plan, self.groups, limit.keep_of(plan, plan.shards(self.shards)))
         self.assemblers = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if not w.is_fixed}
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
@@ -324,7 +324,7 @@ class Fold:
             self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
             return []
         self.updated_ms = clock_ms
-        folds = sum(self.shards if group_set else 1 for group_set in plan.group_sets)
+        folds = sum(plan.shards(self.shards) if group_set else 1 for group_set in plan.group_sets)
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []

@@ -100,9 +100,10 @@ class Duty:
     resumed: Mapping[str, tuple[str, int, dict[int, Position]]]
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def mine(self, topic: str, partitions: int) -> set[int]:
-        """The partitions of a topic that are this reader's: (crc32(topic) + partition) mod readers, the same for ever."""
-        return {p for p in range(partitions) if (zlib.crc32(topic.encode()) + p) % self.readers == self.number}
+    def mine(self, topic: str, partitions: int, parallelism: int) -> set[int]:
+        """The partitions of a topic that are this reader's: (crc32(topic) + partition mod parallelism) mod readers, the same for ever."""
+        first = zlib.crc32(topic.encode())
+        return {p for p in range(partitions) if (first + p % parallelism) % self.readers == self.number}
 
 
 def read_topics(duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
@@ -159,7 +160,7 @@ class _Reader:
             if name not in self.shares:
                 self.shares[name] = Share(Reading(name), topic_id, 0)
         grown = {name: partitions for name, (_, partitions) in found.items() if partitions > self.shares[name].partitions}
-        self.services.planner.foresee(name for name, partitions in grown.items() if self.duty.mine(name, partitions))
+        self.services.planner.foresee(name for name, partitions in grown.items() if self._mine(name, partitions))
         starts = self._starts(grown)
         for name, partitions in grown.items():
             self._meet(self.shares[name], partitions, starts[name])
@@ -190,6 +191,9 @@ class _Reader:
             LOG.error("%s is not read: not authorised; allow Read and Describe on it", name)
         share.refused, share.again_s = True, time.monotonic() + RETRY_REFUSED_S
 
+    def _mine(self, name: str, partitions: int) -> set[int]:
+        return self.duty.mine(name, partitions, self.services.planner.declared(name).parallelism)
+
     def _known(self, share: Share) -> tuple[int, Mapping[int, Position]]:
         """How many partitions of a topic are known, and where this reader's are: an earlier life's, until they are taken up."""
         topic_id, known, positions = self.resumed.get(share.reading.topic, (None, 0, {}))
@@ -215,7 +219,7 @@ class _Reader:
         for name, partitions in grown.items():
             known, positions = self._known(self.shares[name])
             start = self.services.planner.declared(name).start if known == 0 else "earliest"
-            wanted |= {TopicPartition(name, p): start for p in sorted(self.duty.mine(name, partitions) - set(positions))}
+            wanted |= {TopicPartition(name, p): start for p in sorted(self._mine(name, partitions) - set(positions))}
         first = [tp for tp, start in wanted.items() if start == "earliest"]
         later = {tp: start for tp, start in wanted.items() if start != "earliest"}
         try:

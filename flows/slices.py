@@ -54,7 +54,7 @@ def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
     tables = {} if frame is None or frame.is_empty() else partial_tables(frame, plan)
     for group_set in plan.group_sets:
         table = tables.get(group_set)
-        count = shards if group_set else 1
+        count = plan.shards(shards) if group_set else 1
         parts = _sharded(table, plan, group_set, count) if table is not None else {}
         for shard in range(count):
             key = f"{plan.topic}|{','.join(group_set)}|{shard}"

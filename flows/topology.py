@@ -20,6 +20,7 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from flows import metrics, records, slices
+from flows.declaration import MOST_PARALLEL
 from flows.fold import Fold, Passed, Rows
 from flows.limit import OTHER
 from flows.plan import TopicPlan
@@ -31,7 +32,7 @@ from flows.vault import Vault
 
 LOG = logging.getLogger(__name__)
 FOLD = "kpi.fold"  # the step of the recovery store that holds the folds
-SHARDS = 4  # of a group set: how many workers can share it; changing it needs a reset
+SHARDS = MOST_PARALLEL  # of a group set: how many workers can share it
 
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 

@@ -28,6 +28,9 @@ class Limited:
     groups: tuple[str, ...]
     max_groups: int
 
+    def shards(self, most: int) -> int:
+        return most
+
 
 def rows_of(tmp_path: Path, events: list[tuple[int, str | None, str | None]], most: int) -> dict[tuple[Any, ...], int]:
     """(start, a, b) -> events."""

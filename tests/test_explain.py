@@ -111,6 +111,7 @@ def test_every_line_says_why_it_is_so() -> None:
         "update": "default",
         "max_future": "default",
         "groups": "default",
+        "parallelism": "default",
         "start": "default",
         "time": "found: the first timestamp of the schema",
         "by": 'kpi.toml, [topics."/t.*/"]',

@@ -222,7 +222,7 @@ def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
 
 def test_a_frame_of_many_groups_makes_small_partials() -> None:
     rows = [(1_000, f"group {number}", 1) for number in range(30_000)]
-    parts = dict(partials(events(replace(ONE, max_groups=80), rows, {0: Mark()}), 8))
+    parts = dict(partials(events(replace(ONE, max_groups=80, parallelism=8), rows, {0: Mark()}), 8))
 
     assert [len(part.table) for part in parts.values() if part.table is not None] == [11] * 8
     assert sum(part.over for part in parts.values()) == 30_000 - 80
@@ -324,7 +324,7 @@ def test_a_message_of_a_megabyte_of_group_makes_a_short_one() -> None:
 
 def test_the_shard_of_a_long_value_is_that_of_its_short_form() -> None:
     long = "x" * 2000
-    made = replace(TWO, group_sets=(("g",),))
+    made = replace(TWO, group_sets=(("g",),), parallelism=8)
     parts: dict[str, Partial] = dict(partials(events(made, [(0, long, 1)], {0: Mark()}), 8))
     (shard,) = [number for number in range(8) if parts[f"t|g|{number}"].table is not None]
 

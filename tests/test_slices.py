@@ -1,6 +1,7 @@
 """Frames cut into slices, groups and shards."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -20,7 +21,13 @@ Rows = Sequence[tuple[int, str | None, str | None, int]]
 
 
 def cut(rows: Rows, shards: int) -> dict[str, Partial]:
-    return dict(partials(events(PLAN, rows, {0: Mark(7, 8)}, 99, 3), shards))
+    return dict(partials(events(replace(PLAN, parallelism=8), rows, {0: Mark(7, 8)}, 99, 3), shards))
+
+
+@pytest.mark.parametrize(("parallelism", "shards"), [(1, 1), (2, 2), (4, 3), (3, 3)])
+def test_a_group_set_has_no_more_shards_than_its_topic_is_parallel(parallelism: int, shards: int) -> None:
+    parts = partials(events(replace(PLAN, parallelism=parallelism), [], {0: Mark(7, 8)}, 99, 3), 3)
+    assert [key for key, _ in parts] == ["t||0", *(f"t|{names}|{shard}" for names in ("a", "a,b") for shard in range(shards))]
 
 
 def sums(table: pl.DataFrame | None, paths: tuple[str, ...]) -> dict[tuple[object, ...], tuple[int, int]]:

@@ -119,7 +119,7 @@ def read_topic(duty: Duty, services: FileTopic, put: Callable[[Emission], None],
     """What flows.reader.read_topics is for topics of a broker. Batches of random size, so that no epoch is ever computed alike twice."""
     topic, dice, reading = services, Random(), Reading(TOPIC)
     _, _, resumed = duty.resumed.get(TOPIC, ("", 0, {}))
-    for partition in duty.mine(TOPIC, PARTITIONS):
+    for partition in duty.mine(TOPIC, PARTITIONS, READERS):
         reading.meet(partition, 0, topic.clock_ms())
     reading.positions |= {p: replace(at, moved_ms=topic.clock_ms()) for p, at in resumed.items()}
     settled = 0
