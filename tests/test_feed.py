@@ -46,6 +46,13 @@ class Order(Board):
         super().upsert(shape, row, at_ms)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One of our own: a feed reads every KPI topic that there is, and how much is still to be read is asked for here."""
+    with embedded.cluster() as started:
+        yield started
+
+
 @contextmanager
 def running(feed: Feed) -> Iterator[Feed]:
     feed.start()
