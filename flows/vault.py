@@ -127,9 +127,10 @@ def packed(table: pl.DataFrame) -> bytes:
 
 def unpacked(table: bytes) -> pl.DataFrame:
     """The table of `packed`; or of one that an earlier version of this program wrote, as a file of Arrow IPC. Raises ValueError."""
-    if not table.startswith(FILE) and not table.endswith(END):
+    is_file = table.startswith(FILE)
+    if not is_file and not table.endswith(END):
         raise ValueError("a table that is cut short")
     try:
-        return pl.read_ipc(io.BytesIO(table)) if table.startswith(FILE) else pl.read_ipc_stream(io.BytesIO(table))
+        return (pl.read_ipc if is_file else pl.read_ipc_stream)(io.BytesIO(table))
     except DAMAGED as error:
         raise ValueError(f"a table that is none ({error})") from None
