@@ -1,7 +1,6 @@
 """One message at a time: what is read, and every reason for which nothing is."""
 
 import json
-import time
 from random import Random
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from flows.fields import Schema, SchemaError, read_schema
 from flows.message import Malformed, examine
 from tests.avro import MALFORMED, NODE, OUT_OF_RANGE, WELL_FORMED, Shape, broken, examined, read, shapes, write
+from tests.effort import at_once
 
 
 def schema(*types: Any) -> Schema:
@@ -44,11 +44,9 @@ def test_what_is_none_is_malformed_and_the_error_names_the_field(declared: Any, 
     OUT_OF_RANGE,
 )
 def test_a_decimal_of_too_many_digits_or_bytes_is_out_of_range(declared: Any, message: bytes) -> None:
-    started = time.perf_counter()
-    with pytest.raises(Malformed) as raised:
+    with at_once(), pytest.raises(Malformed) as raised:
         examine(schema(declared), message)
     assert raised.value.reason == "range"
-    assert time.perf_counter() - started < 0.1
 
 
 def test_the_error_names_the_field_with_the_records_around_it() -> None:

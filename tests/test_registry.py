@@ -176,9 +176,8 @@ def test_a_registry_that_hangs_delays_no_cached_schema(server: Server) -> None:
         hanging = pool.submit(registry.schema, 8)
         while not server.asked_for("/schemas/ids/8"):
             time.sleep(0.01)
-        started = time.monotonic()
         assert registry.schema(7).id == 7
-        assert time.monotonic() - started < 0.5
+        assert not hanging.done()
         server.gate.set()
         with pytest.raises(SchemaError):
             hanging.result()

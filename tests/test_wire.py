@@ -3,7 +3,6 @@
 import json
 import math
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Context, Decimal
@@ -25,6 +24,7 @@ from flows.message import Malformed, examine
 from flows.wire import Decoded, RawBatch, RecordError, Rejected, decode, first_schema_ids, original
 from tests.avro import MALFORMED, NODE, OUT_OF_RANGE, WELL_FORMED, Shape, broken, look_up, read, shapes, write
 from tests.batches import Message, batch, record, varint
+from tests.effort import at_once
 
 META = ["__partition", "__offset", "__timestamp", "__batch", "__at"]
 _EXACT = Context(prec=100)
@@ -409,18 +409,16 @@ def test_ordinary_messages_are_read_side_by_side_without_a_doubt() -> None:
 @pytest.mark.parametrize("items", ["long", "double", ["null", "long"], {"type": "map", "values": "null"}])
 def test_five_bytes_that_claim_millions_of_items_are_refused_at_once(count: int, items: Any) -> None:
     read_, bomb = schema({"type": "array", "items": items}), varint(count) + b"\x00"
-    started = time.perf_counter()
-    found = decoded(read_, *[b"\x00", bomb] * 200)
+    with at_once():
+        found = decoded(read_, *[b"\x00", bomb] * 200)
     assert (len(found.frame), len(found.rejected)) == (200, 200)
-    assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize("messages", [1, 200])
-def test_an_array_of_a_hundred_thousand_numbers_takes_no_hundred_thousand_steps(messages: int) -> None:
-    long = varint(100_000) + b"\x02" * 100_000 + b"\x00"
-    started = time.perf_counter()
-    assert len(decoded(schema({"type": "array", "items": "long"}), *[b"\x00"] * messages, long).frame) == messages + 1
-    assert time.perf_counter() - started < 1
+def test_an_array_of_a_million_numbers_takes_no_million_steps(messages: int) -> None:
+    long = varint(1_000_000) + b"\x02" * 1_000_000 + b"\x00"
+    with at_once():
+        assert len(decoded(schema({"type": "array", "items": "long"}), *[b"\x00"] * messages, long).frame) == messages + 1
 
 
 @settings(deadline=None)
