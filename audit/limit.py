@@ -13,7 +13,6 @@ import duckdb
 
 BOUNDS = ("start", '"end"')  # of windows, and what they are put together from: columns
 OTHER = "__other__"
-SHARDS = 4  # of a group set, in the flow as it runs; each keeps its part of the limit, and one group at least
 LONGEST = 1024  # bytes of a group value
 HASH = 32  # hex digits that stand for the rest of a longer one
 

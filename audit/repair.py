@@ -19,7 +19,6 @@ import fastavro
 from audit import recompute
 from audit.command import DECLINED, DONE, command, parser
 from audit.compare import JOINED, changed, place_of, valid
-from audit.limit import SHARDS
 from audit.measure import grouped
 from audit.published import REPAIR, Published, read_published
 from audit.results import results
@@ -86,7 +85,7 @@ def changes_of(found: Survey, window: Window, published: Published) -> Iterator[
         return
     database, plan = found.database, found.plan
     late = f"(SELECT * FROM {recompute.parquet(found.judged.parts)} WHERE verdict = 'late' AND kept)"
-    place = placed(database, plan, window, (), late, plan.shards(SHARDS))
+    place = placed(database, plan, window, (), late)
     finals = f'SELECT (start, "end") FROM {recompute.parquet([published.file])} WHERE final'
     closed = "false" if found.closed_ms is None else f'"end" <= {found.closed_ms}'
     kept = "true" if found.from_ms is None else f"start >= {found.from_ms}"

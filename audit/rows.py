@@ -48,7 +48,6 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     cell: tuple[Window, tuple[str, ...]],
     events: str,
     table: str,
-    shards: int = limit.SHARDS,
     have: str = "",
     only: str = "",
 ) -> None:
@@ -58,8 +57,7 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     """
     window, group_set = cell
     names = [grouped(plan)[path] for path in group_set]
-    shards = plan.shards(shards)
-    place = placed(database, plan, window, names, events, shards)
+    place = placed(database, plan, window, names, events)
     wanted = _among(only)
     source = wanted(place.events) if place.is_whole else place.events
     keys = ", ".join([*BOUNDS, *names])
@@ -76,7 +74,7 @@ def rows(  # noqa: PLR0913, PLR0917 - a query has many parts
     query = f"CREATE OR REPLACE TABLE {table} AS SELECT {limit.key_of(names)} AS key, {keys}, {merged} FROM {{}} GROUP BY {keys}"
     database.execute(query.format(named("panes")))
     spread = named
-    if window.kind != "session" and limit.over(database, table, names, plan.max_groups, shards, have):
+    if window.kind != "session" and limit.over(database, table, names, plan.max_groups, plan.shards, have):
 
         def spread(panes: str) -> str:
             return limit.renamed(named(panes), names)

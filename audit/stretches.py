@@ -27,12 +27,10 @@ class Placed:
     is_whole: bool  # a pane is a window: nothing to spread
 
 
-def placed(  # noqa: PLR0913, PLR0917 - a query has many parts
-    database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, names: Sequence[str], events: str, shards: int
-) -> Placed:
+def placed(database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, names: Sequence[str], events: str) -> Placed:
     """Events with their panes. `names`: the columns of the group set, whose groups a session keeps apart."""
     if window.kind == "session":
-        return Placed(_sessions(database, plan, window, names, events, shards), str, is_whole=True)
+        return Placed(_sessions(database, plan, window, names, events), str, is_whole=True)
     if window.kind == "hopping":
         pane_ms = math.gcd(window.size_ms, window.step_ms)
         return Placed(_fixed(events, pane_ms), lambda panes: _hopping(panes, window), is_whole=False)
@@ -92,9 +90,7 @@ def _so_far(panes: str) -> str:
     )
 
 
-def _sessions(  # noqa: PLR0913, PLR0917 - a query has many parts
-    database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, names: Sequence[str], events: str, shards: int
-) -> str:
+def _sessions(database: duckdb.DuckDBPyConnection, plan: TopicPlan, window: Window, names: Sequence[str], events: str) -> str:
     """A table of events: those of a group in order of time, a new session at each gap. The limit of groups is that of slices."""
     slices = _fixed(events, plan.slice_ms)
     by = f"PARTITION BY {', '.join(names)}" if names else ""
@@ -103,7 +99,7 @@ def _sessions(  # noqa: PLR0913, PLR0917 - a query has many parts
         f"CREATE OR REPLACE TABLE slices AS SELECT {limit.key_of(names)} AS key, {keys}, bool_or(verdict = 'folded') AS punctual "
         f"FROM {slices} GROUP BY {keys}"
     )
-    if limit.over(database, "slices", names, plan.max_groups, shards):
+    if limit.over(database, "slices", names, plan.max_groups, plan.shards):
         slices = limit.renamed(slices, names)
     # Events of one moment are peers: the first of them comes after the gap, and the default range counts it for all of them.
     database.execute(

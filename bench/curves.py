@@ -29,7 +29,8 @@ class Point:
     windows: tuple[str, ...] = ("10s", "1m", "5m")
     workers: int = 1
     processes: int = 1
-    parallelism: int = 4
+    readers: int = 4
+    shards: int = 1
 
     @property
     def filled(self) -> tuple[float, int, int, int, int, int]:
@@ -87,18 +88,19 @@ events. Of 100,000 groups, with 5,000 events a second, a window of 10 s sees hal
 every row is merged, encoded and written in each size."""
 DENSE_GROUPS = """The same, twenty times as dense: now a window of 10 s sees ten events of each of 100,000 groups, and there is a row for
 eight events in all. So what costs is rows, not groups."""
+MORE_SHARDS = """As before, but with `shards = 4`: each takes a quarter of the groups. Small tables cost by the piece, large ones by the
+row, and more a row than those that a cache holds. (See [scaling.md](scaling.md#readers-and-shards).)"""
 MANY_SIZES = """A size costs its rows: it is merged from the next smaller one that divides it, never from events. The large sizes have few
 windows in this stretch of event time, and add little."""
 MANY_PARTITIONS = """A frame holds all partitions of a topic that its reader has, so more of them make no more frames. Each is judged by
 itself, as lateness is a partition's own: sixteen in a frame of 4,800 events cost at most 0.9 ms more than one, in one process without a
 broker. The batches become smaller, as each partition gets a smaller part of the events."""
 MANY_TOPICS = """A frame is of one topic, and one of 100 events takes 1.5 ms of CPU (decoded and judged 0.9, sliced 0.5, folded 0.1: in one
-process without a broker), as much as 3,500 events of a large frame. Partitions of a topic are spread over four readers, and its groups over
-four shards, so of N topics there are at least 4 N frames in 16 N parts: the fewer events a topic has, the more of that falls on each.
+process without a broker), as much as 3,500 events of a large frame. Partitions of a topic are spread over four readers, so of N topics
+there are at least 4 N frames: the fewer events a topic has, the more of that falls on each.
 The very first start costs too: for each window size of a topic a KPI topic is made and two schemas registered, eight topics at a time."""
-ONE_READER = """As before, but with `parallelism = 1` declared: all partitions of a topic in one frame, and in one part. A single topic
-is read by one thread then, not by four, which costs it some speed; many topics share the readers out by themselves. (See
-[scaling.md](scaling.md#parallelism).)"""
+ONE_READER = """As before, but with `readers = 1` declared: all partitions of a topic are in one frame. A single topic is read by one thread
+then, not by four; many topics share the readers out by themselves. (See [scaling.md](scaling.md#readers-and-shards).)"""
 LARGE_MESSAGES = """Every byte is received, checked, unpacked and looked at, also that of fields which no KPI reads (here texts of 50
 bytes): a text that is none makes its message malformed. Memory is what costs: pages that come and go, and copies on the way. Kafka's client
 takes 4 kB at a time from its socket."""
@@ -122,6 +124,13 @@ CURVES = {
         DENSE_GROUPS,
         COST,
     ),
+    "shards": Curve(
+        "Groups of a dense stream in four shards",
+        "groups, with 100,000 events a second of event time",
+        tuple(replace(point, events=MANY, shards=4) for point in _groups(1_000, 10_000, 100_000, a_second=100_000)),
+        MORE_SHARDS,
+        COST,
+    ),
     "windows": Curve(
         "Window sizes",
         "window sizes (10s, 1m, 5m, then 20s, 30s, 2m, 10m, 15m, 20m, 30m, 45m, 1h)",
@@ -140,10 +149,10 @@ CURVES = {
         MANY_TOPICS,
         COST,
     ),
-    "parallelism": Curve(
-        "Topics with parallelism 1",
-        "topics, each read by one reader and folded in one shard",
-        tuple(replace(point, events=MANY, parallelism=1) for point in _turned((1, 5, 20, 50), lambda it, value: replace(it, topics=value))),
+    "readers": Curve(
+        "Topics with one reader each",
+        "topics, each read by one reader",
+        tuple(replace(point, events=MANY, readers=1) for point in _turned((1, 5, 20, 50), lambda it, value: replace(it, topics=value))),
         ONE_READER,
         COST,
     ),

@@ -25,7 +25,6 @@ from flows.fold import Fold
 from flows.plan import Output, TopicPlan, plan
 from flows.records import encode, output_topic
 from flows.slices import Events, partials
-from flows.topology import SHARDS
 from flows.watermark import Mark
 
 FRAME = 100_000  # events a frame, as the source makes them
@@ -81,8 +80,8 @@ def rate(scenario: Scenario, events: int) -> float:
     counted = written = 0
     began = time.process_time()
     for one in given:
-        for key, part in partials(one, SHARDS):
-            for rows in folds.setdefault(key, Fold(SHARDS)).take([part]).rows:
+        for key, part in partials(one):
+            for rows in folds.setdefault(key, Fold()).take([part]).rows:
                 written += len(encode(rows))
                 counted += int(rows.table.filter(window=0)["events"].sum())
     taken = time.process_time() - began

@@ -25,7 +25,6 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.clicks import DECLARED
 from flows.registry import Registry
-from flows.topology import SHARDS
 from flows.windows import parse_window
 from infra.embedded.child import Child, free_port
 
@@ -49,7 +48,8 @@ class Given:
     windows: tuple[str, ...]
     workers: int = 1
     processes: int = 1
-    parallelism: int = 4
+    readers: int = 4
+    shards: int = 1
 
     @property
     def total(self) -> int:
@@ -91,7 +91,8 @@ class Flow:
         self.home.mkdir(parents=True, exist_ok=True)
         chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
         windows = ", ".join(f'"{window}"' for window in self.given.windows)
-        defaults = f'windows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\nparallelism = {self.given.parallelism}\n'
+        defaults = f'windows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\nreaders = {self.given.readers}\n'
+        defaults += f"shards = {self.given.shards}\n"
         topics = f"[defaults]\n{defaults}\n[defaults.topics]\ninclude = [{chosen}]\n"
         (self.home / "kpi.toml").write_text(topics + "".join(DECLARED.format(topic=topic) for topic in self.given.topics))
         self.port = free_port()
@@ -284,19 +285,19 @@ def cost(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dic
         "rows": rows,
         "open_groups": max(look.value("kpi_open_groups") for look in run.looks),
     }
-    return taken | _snapshots(run.looks)
+    return taken | _snapshots(run.looks, given)
 
 
-def _snapshots(looks: Sequence[Look]) -> dict[str, float]:
+def _snapshots(looks: Sequence[Look], given: Given) -> dict[str, float]:
     """How long an epoch lasted, and the most that the snapshots of all shards took of one."""
-    last, most_s, most_bytes = looks[-1], 0.0, 0.0
+    last, most_s, most_bytes, folds = looks[-1], 0.0, 0.0, given.shards * len(given.topics)
     for before, after in pairwise(looks):
         count, seconds, size = (
             after.value(name) - before.value(name)
             for name in ("kpi_snapshot_seconds_count", "kpi_snapshot_seconds_sum", "kpi_snapshot_bytes_total")
         )
         if count > 0:
-            most_s, most_bytes = max(most_s, seconds / count * SHARDS), max(most_bytes, size / count * SHARDS)
+            most_s, most_bytes = max(most_s, seconds / count * folds), max(most_bytes, size / count * folds)
     epochs = last.value("kpi_epoch_seconds_count")
     epoch = {"epoch_s": last.value("kpi_epoch_seconds_sum") / epochs} if epochs else {}
     return epoch | {"snapshot_s": most_s, "snapshot_mb": most_bytes / 1e6}
@@ -322,7 +323,7 @@ def recovery(given: Given, environ: Mapping[str, str], home: Path, name: str, cl
             published.settled(flow.look)
         published.check()
     figures = {"open_groups": looks[-1].value("kpi_open_groups"), "page_s": page.at_s - began_s, "recovery_s": first.at_s - began_s}
-    return figures | {"stored_mb": stored} | _snapshots(looks)
+    return figures | {"stored_mb": stored} | _snapshots(looks, given)
 
 
 def over_time(given: Given, environ: Mapping[str, str], home: Path, name: str) -> dict[str, Any]:

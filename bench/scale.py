@@ -83,7 +83,7 @@ class Runner:
     def given(self, point: Point, names: tuple[str, ...]) -> Given:
         """How the flow reads these topics."""
         events = self.events_of(point) // point.topics * point.topics
-        return Given(names, events, point.partitions, point.windows, point.workers, point.processes, point.parallelism)
+        return Given(names, events, point.partitions, point.windows, point.workers, point.processes, point.readers, point.shards)
 
     def events_of(self, point: Point) -> int:
         """All events of a point."""

@@ -8,9 +8,11 @@ slices in any order and grouping. KPIs share accumulators: a mean, a sum and a c
     one list a row:  `buckets:latency`  pairs of what was met and how often (see tallies.py); what it is made of is grouped once more
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache, partial
 
 import numpy as np
@@ -24,6 +26,7 @@ from flows.windows import END, START
 EVENTS = "events"
 TIME, FIRST_TIME, LAST_TIME = "time", "at:first", "at:last"
 LONG_MAX = 2**63 - 1
+BEYOND = 2**127 - 1  # all integers and unscaled decimals are below
 WRAPS = 1.5e38  # a sum this far out may not fit 128 bits, 1.7e38
 
 
@@ -103,8 +106,17 @@ def _texts(values: pl.Series) -> pl.Series:
 
 
 def _bins(edges: Sequence[float], values: pl.Series) -> pl.Series:
-    """The number of the bin of each value, compared as doubles."""
-    return pl.Series(np.searchsorted(edges, values.cast(pl.Float64).to_numpy(), side="right").astype(np.int32))
+    """The number of the bin of each value, exactly. Of decimals an edge is what is written: 0.1 is not below 0.1."""
+    if values.dtype.is_float():
+        return pl.Series(np.searchsorted(edges, values.to_numpy(), side="right").astype(np.int32))
+    least = pl.Series([_least(edge, values.dtype) for edge in edges], dtype=pl.Int128)
+    return least.search_sorted(values.to_physical().cast(pl.Int128), side="right").cast(pl.Int32)
+
+
+def _least(edge: float, dtype: pl.DataType) -> int:
+    """The smallest value, in units of the last digit, that is not below an edge; one beyond all values for an edge beyond them."""
+    exact = Fraction(repr(edge)) * 10**dtype.scale if isinstance(dtype, pl.Decimal) else Fraction(edge)
+    return min(max(math.ceil(exact), -BEYOND), BEYOND)
 
 
 def _listings(kind: str, edges: Sequence[float]) -> dict[str, Listing]:

@@ -22,7 +22,8 @@ from flows.said import KpiSaid, Strict, grouped, taken_twice
 from flows.windows import Window, parse_window
 
 MOST_GROUPS = 10_000_000
-MOST_PARALLEL = 4  # readers of a flow, and shards of a group set
+READERS = 4  # of a flow: each is a part of the source, and its state
+MOST_SHARDS = 4
 MOST_GOT = 200  # characters of what was got, in an error
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -100,7 +101,8 @@ def _pattern(text: str) -> str:
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Windows = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], BeforeValidator(_listed), AfterValidator(_sorted_windows)]
 Groups = Annotated[int, BeforeValidator(partial(_number, MOST_GROUPS))]
-Parallelism = Annotated[int, BeforeValidator(partial(_number, MOST_PARALLEL))]
+Readers = Annotated[int, BeforeValidator(partial(_number, READERS))]
+Shards = Annotated[int, BeforeValidator(partial(_number, MOST_SHARDS))]
 GroupSets = Annotated[
     tuple[tuple[Annotated[str, AfterValidator(_group)], ...], ...], BeforeValidator(_group_sets), AfterValidator(_distinct)
 ]
@@ -122,7 +124,8 @@ class Defaults(Strict):
     update: Annotated[int | None, BeforeValidator(_update_ms)] = 1_000
     max_future: Duration = 300_000
     groups: Groups = 10_000
-    parallelism: Parallelism = MOST_PARALLEL
+    readers: Readers = READERS
+    shards: Shards = 1
     start: Annotated[str | int, BeforeValidator(_start)] = "earliest"
     retention: Duration = 7 * 86_400_000
     topics: Choice = Choice()
@@ -137,7 +140,8 @@ class TopicSaid(Strict):
     update: Annotated[int | None, BeforeValidator(_update_ms)] = None
     max_future: Duration | None = None
     groups: Groups | None = None
-    parallelism: Parallelism | None = None
+    readers: Readers | None = None
+    shards: Shards | None = None
     start: Annotated[str | int, BeforeValidator(_start)] | None = None
     time: str | None = None
     by: GroupSets = ((),)
@@ -145,7 +149,7 @@ class TopicSaid(Strict):
     kpis: dict[str, KpiSaid] = Field(default_factory=dict)
 
 
-OVER = ("windows", "lateness", "idle", "update", "max_future", "groups", "parallelism", "start")  # what a topic's table may say, too
+OVER = ("windows", "lateness", "idle", "update", "max_future", "groups", "readers", "shards", "start")  # what a topic's table may say, too
 
 
 class File(Strict):
@@ -165,7 +169,8 @@ class Topic:
     update: int | None
     max_future: int
     groups: int
-    parallelism: int
+    readers: int
+    shards: int
     start: str | int
     time: str | None
     by: tuple[tuple[str, ...], ...]

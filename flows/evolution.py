@@ -29,7 +29,8 @@ REFUSED = {
     "time": "open windows hold events by the former time",
     "by": "open windows and their keys are of the former groups",
     "groups": "open windows have been cut by the former limit",
-    "parallelism": "partitions and groups would be shared out otherwise",
+    "readers": "partitions would be shared out otherwise",
+    "shards": "groups would be shared out otherwise",
     "where": "open windows hold what the former condition let in",
     "lateness": "what was late by the former would not be by this one, or the other way round",
 }

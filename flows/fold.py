@@ -26,7 +26,7 @@ from flows.vault import Vault
 from flows.watermark import NEVER, Mark, topic_watermark
 from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 CLOSED_BY = pl.Series("closed_by", ["idle", "data"])
@@ -84,9 +84,9 @@ class Fold:
     merger: Merger
     assemblers: dict[str, Assembler]  # by label, of windows that are no plain stretches
 
-    def __init__(self, shards: int, state: Mapping[str, Any] | None = None, vault: Vault | None = None) -> None:
-        """Anew, or from a `snapshot()`. The shards of a group set, `shards` at most, share the limit on provisional rows."""
-        self.shards, self.vault = shards, vault or Vault()
+    def __init__(self, state: Mapping[str, Any] | None = None, vault: Vault | None = None) -> None:
+        """Anew, or from a `snapshot()`."""
+        self.vault = vault or Vault()
         unpacked = self.vault.get
         self.updated_ms = NEVER
         self.touched: list[pl.DataFrame] = []
@@ -195,7 +195,7 @@ class Fold:
         self.groups = [f"by:{path}" for path in group_set]
         self.lengths = sorted({window.pane_ms for window in plan.windows} - {0})
         self.feeds = cascade(self.lengths)
-        self.merger = Merger(plan, self.groups, limit.keep_of(plan, plan.shards(self.shards)))
+        self.merger = Merger(plan, self.groups, limit.keep_of(plan))
         self.assemblers = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if not w.is_fixed}
 
     def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
@@ -324,7 +324,7 @@ class Fold:
             self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
             return []
         self.updated_ms = clock_ms
-        folds = sum(plan.shards(self.shards) if group_set else 1 for group_set in plan.group_sets)
+        folds = sum(plan.shards if group_set else 1 for group_set in plan.group_sets)
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []

@@ -27,9 +27,9 @@ LONGEST_BYTES = 1024
 CRC = "crc32"
 
 
-def keep_of(plan: TopicPlan, shards: int) -> int:
+def keep_of(plan: TopicPlan) -> int:
     """How many groups a shard keeps of a stretch: its part of the plan's, and one at least."""
-    return max(1, plan.max_groups // shards)
+    return max(1, plan.max_groups // plan.shards)
 
 
 def crcs(table: pl.DataFrame, groups: Sequence[str]) -> pl.Series:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.declaration import MOST_PARALLEL, Declaration, Topic
+from flows.declaration import READERS, Declaration, Topic
 from flows.errors import ConfigError, did_you_mean
 from flows.expressions import roots, type_of
 from flows.fields import Leaf, Schema
@@ -64,7 +64,7 @@ class Output:
 class TopicPlan:
     """Everything that is computed from one topic. `columns`: the leaves to decode; `outputs`: one for each of `windows`.
 
-    `parallelism`: how many readers share its partitions, and how many shards the groups of each group set.
+    `readers`: how many share its partitions. `shards`: how many share the groups of each group set.
     `generation`: how many times what is declared had changed when it was made, since the state began; a later one goes before an earlier.
     `group_expressions`: name -> SQL of those groups that are no leaf.
     """
@@ -85,7 +85,8 @@ class TopicPlan:
     version: tuple[int, ...] = ()  # the schema ids it was made from
     group_expressions: tuple[tuple[str, str], ...] = ()
     generation: int = 0
-    parallelism: int = MOST_PARALLEL
+    readers: int = READERS
+    shards: int = 1
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # column -> the paths under which other versions have it
     outputs: tuple[Output, ...] = field(default=(), compare=False)
     faults: tuple[str, ...] = field(default=(), compare=False)  # annotations of fields that cannot be used, and why
@@ -94,10 +95,6 @@ class TopicPlan:
     def slice_ms(self) -> int:
         """The smallest stretch that is folded (see windows.slice_ms)."""
         return slice_ms(self.windows)
-
-    def shards(self, most: int) -> int:
-        """How many shards a group set has, where there are so many at most."""
-        return min(most, self.parallelism)
 
     @property
     def has_sessions(self) -> bool:
@@ -180,7 +177,8 @@ def _planned(said: Topic, topic: str) -> TopicPlan:
         update_ms=said.update,
         max_future_ms=said.max_future,
         max_groups=said.groups,
-        parallelism=said.parallelism,
+        readers=said.readers,
+        shards=said.shards,
         start=said.start,
     )
 

@@ -100,10 +100,10 @@ class Duty:
     resumed: Mapping[str, tuple[str, int, dict[int, Position]]]
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def mine(self, topic: str, partitions: int, parallelism: int) -> set[int]:
-        """The partitions of a topic that are this reader's: (crc32(topic) + partition mod parallelism) mod readers, the same for ever."""
+    def mine(self, topic: str, partitions: int, readers: int) -> set[int]:
+        """The partitions of a topic that are this reader's: (crc32(topic) + partition mod its readers) mod all, the same for ever."""
         first = zlib.crc32(topic.encode())
-        return {p for p in range(partitions) if (first + p % parallelism) % self.readers == self.number}
+        return {p for p in range(partitions) if (first + p % readers) % self.readers == self.number}
 
 
 def read_topics(duty: Duty, services: Services, put: Callable[[Emission], None], ends: Callable[[], bool]) -> None:
@@ -192,7 +192,7 @@ class _Reader:
         share.refused, share.again_s = True, time.monotonic() + RETRY_REFUSED_S
 
     def _mine(self, name: str, partitions: int) -> set[int]:
-        return self.duty.mine(name, partitions, self.services.planner.declared(name).parallelism)
+        return self.duty.mine(name, partitions, self.services.planner.declared(name).readers)
 
     def _known(self, share: Share) -> tuple[int, Mapping[int, Position]]:
         """How many partitions of a topic are known, and where this reader's are: an earlier life's, until they are taken up."""

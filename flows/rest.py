@@ -23,7 +23,7 @@ from flows.vault import packed, unpacked
 from flows.watermark import NEVER
 from flows.windows import END, START, WINDOW
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class Rest:
@@ -32,12 +32,12 @@ class Rest:
     plan: TopicPlan
     group_set: tuple[str, ...]
 
-    def __init__(self, shards: int, state: Mapping[str, Any] | None = None) -> None:
-        """Anew, or from a `snapshot()`. `shards`: of a group set, at most."""
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        """Anew, or from a `snapshot()`."""
         state = state or {"version": STATE_VERSION, "closed": {}, "open": None, "sessions": {}, "scales": {}, "since": {}}
         if state["version"] != STATE_VERSION:
             raise ValueError(f"state of version {state['version']}, this program reads version {STATE_VERSION}")
-        self.shards, self.closed_ms = shards, dict[int, int](state["closed"])
+        self.closed_ms = dict[int, int](state["closed"])
         self.scales: dict[str, int] = state["scales"]
         self.since = Since(**state["since"])  # the latest that any shard told
         self.open: pl.DataFrame | None = unpacked(state["open"]) if state["open"] else None  # as Passed.rests
@@ -96,7 +96,7 @@ class Rest:
 
     def _adopt(self, plan: TopicPlan, group_set: tuple[str, ...], held: Mapping[str, Sequence[pl.DataFrame]]) -> None:
         self.plan, self.group_set = plan, group_set
-        self.closed_ms = dict.fromkeys(range(plan.shards(self.shards)), NEVER) | self.closed_ms
+        self.closed_ms = dict.fromkeys(range(plan.shards), NEVER) | self.closed_ms
         self.merger = Merger(plan, (), 1)
         self.sessions = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if w.kind == "session"}
 

@@ -48,14 +48,14 @@ class Partial:
     over: int = 0
 
 
-def partials(events: Events, shards: int) -> Iterator[tuple[str, Partial]]:
+def partials(events: Events) -> Iterator[tuple[str, Partial]]:
     """For every group set and shard its partial, keyed `topic|group set|shard`; also the empty ones, as time goes on for all."""
     plan, frame = events.plan, events.frame
     tables = {} if frame is None or frame.is_empty() else partial_tables(frame, plan)
     for group_set in plan.group_sets:
         table = tables.get(group_set)
-        count = plan.shards(shards) if group_set else 1
-        parts = _sharded(table, plan, group_set, count) if table is not None else {}
+        count = plan.shards if group_set else 1
+        parts = _sharded(table, plan, group_set) if table is not None else {}
         for shard in range(count):
             key = f"{plan.topic}|{','.join(group_set)}|{shard}"
             part, over = parts.get(shard, (None, 0))
@@ -83,13 +83,13 @@ def partial_tables(frame: pl.DataFrame, plan: TopicPlan) -> dict[tuple[str, ...]
     }
 
 
-def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...], shards: int) -> dict[int, tuple[pl.DataFrame, int]]:
+def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> dict[int, tuple[pl.DataFrame, int]]:
     """The rows of each shard, cut to what it keeps, and how many went into the rest. By crc32, so a group's shard never changes."""
-    if shards == 1:
+    if plan.shards == 1 or not group_set:
         return {0: (table, 0)}
     groups = [f"by:{path}" for path in group_set]
-    crcs, keep = limit.crcs(table, groups), limit.keep_of(plan, shards)
+    crcs, keep = limit.crcs(table, groups), limit.keep_of(plan)
     hashes = [crcs] if len(table) > keep else []  # else nothing is cut
-    table = table.with_columns((crcs % shards).cast(pl.Int32).alias("shard"), *hashes)
+    table = table.with_columns((crcs % plan.shards).cast(pl.Int32).alias("shard"), *hashes)
     parts = table.partition_by("shard", as_dict=True, include_key=False)
     return {number: limit.cut(part, groups, keep, plan) for (number,), part in parts.items()}

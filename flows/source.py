@@ -3,7 +3,7 @@
     consumer ──► batches ──► intake (decode, judge) ──► bounded queue ──► next_batch      one thread a reader; next_batch only pops
 
 A fixed number of readers, each with its own assigned consumer; a partition belongs to reader
-(crc32(topic) + partition mod the topic's parallelism) mod readers.
+(crc32(topic) + partition mod the topic's `readers`) mod READERS.
 What a reader remembers is what next_batch has emitted, never what its thread has read ahead.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from flows import metrics
-from flows.declaration import MOST_PARALLEL
+from flows.declaration import READERS
 from flows.errors import ConfigError
 from flows.evolution import Change, changes, refusal
 from flows.intake import Position
@@ -31,9 +31,8 @@ from flows.slices import Events
 from flows.stop import BEGIN_ANEW, MISMATCH, REFUSED, Stop, leave
 
 LOG = logging.getLogger(__name__)
-READERS = MOST_PARALLEL
 AHEAD = 4  # emissions a reader may be ahead of the flow: bounds its memory
-STATE_VERSION = 4
+STATE_VERSION = 5
 PAUSE_MS, LONGEST_MS = 5, 40  # of a reader that has nothing: each look wakes a worker
 TICK_MS = 200
 

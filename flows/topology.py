@@ -20,7 +20,6 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from flows import metrics, records, slices
-from flows.declaration import MOST_PARALLEL
 from flows.fold import Fold, Passed, Rows
 from flows.limit import OTHER
 from flows.plan import TopicPlan
@@ -32,7 +31,6 @@ from flows.vault import Vault
 
 LOG = logging.getLogger(__name__)
 FOLD = "kpi.fold"  # the step of the recovery store that holds the folds
-SHARDS = MOST_PARALLEL  # of a group set: how many workers can share it
 
 ToSink = tuple[str, Any]  # (sink part, records or a barrier)
 
@@ -50,9 +48,9 @@ def _readable() -> Iterator[None]:
 class FoldLogic(StatefulBatchLogic[Partial, Rows | Passed, dict[str, Any]]):
     """Bytewax's view of a Fold. Nothing here knows the time: it comes with the partials. `told`: topics that were over their limit."""
 
-    def __init__(self, shards: int, told: set[str], state: dict[str, Any] | None, directory: Path | None = None) -> None:
+    def __init__(self, told: set[str], state: dict[str, Any] | None, directory: Path | None = None) -> None:
         with _readable():
-            self.fold, self.told = Fold(shards, state, Vault(directory)), told
+            self.fold, self.told = Fold(state, Vault(directory)), told
         self.shown = (0, 0)
 
     def on_batch(self, values: list[Partial]) -> tuple[Iterable[Rows | Passed], bool]:
@@ -113,9 +111,9 @@ def bytes_of(state: object) -> int:
 class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):
     """Bytewax's view of a Rest."""
 
-    def __init__(self, shards: int, state: dict[str, Any] | None) -> None:
+    def __init__(self, state: dict[str, Any] | None) -> None:
         with _readable():
-            self.rest = Rest(shards, state)
+            self.rest = Rest(state)
 
     def on_batch(self, values: list[tuple[int, Passed]]) -> tuple[Iterable[Rows], bool]:
         """The rest's rows of the windows that all shards have closed."""
@@ -130,7 +128,7 @@ class RestLogic(StatefulBatchLogic[tuple[int, Passed], Rows, dict[str, Any]]):
         return self.rest.snapshot()
 
 
-def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shards: int = SHARDS, directory: Path | None = None) -> Dataflow:
+def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, directory: Path | None = None) -> Dataflow:
     """Events to KPI records. Names of flow and steps are part of the recovery state: never rename them.
 
     `directory`: the recovery directory, where large tables of the state get files of their own.
@@ -138,11 +136,11 @@ def kpi_flow(source: Source[Any], sink: Sink[ToSink], sink_parts: int = 2, shard
     flow = Dataflow("kpi")
     items = op.input("source", flow, source)
     split: op.BranchOut[Events, ToSink] = op.branch("split", items, lambda item: isinstance(item, Events))
-    partials = op.flat_map("slice", split.trues, lambda events: slices.partials(events, shards))
+    partials = op.flat_map("slice", split.trues, slices.partials)
     told = set[str]()
-    folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(shards, told, state, directory))
+    folded = op.stateful_batch("fold", partials, lambda state: FoldLogic(told, state, directory))
     closed: op.BranchOut[Any, Any] = op.branch("closed", folded, lambda keyed: isinstance(keyed[1], Passed))
-    rests = op.stateful_batch("rest", op.map("whole", closed.trues, _of_group_set), lambda state: RestLogic(shards, state))
+    rests = op.stateful_batch("rest", op.map("whole", closed.trues, _of_group_set), RestLogic)
     encoded = op.map("encode", op.merge("rows", closed.falses, rests), lambda keyed: _for_sink(keyed, sink_parts))
     op.output("sink", op.merge("merge", encoded, split.falses), sink)
     return flow

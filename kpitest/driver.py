@@ -28,7 +28,6 @@ from kpitest.values import avro_value, moment_ms
 
 LOOKS, LOOK_MS = 60, 1_000  # at the clock while it goes on: as often as a reader looks at it, but for longer stretches
 IDS = 1_000  # schema ids a topic: its own, and those of its KPI topics
-SHARDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +207,7 @@ class Driver:
     def _run(self) -> list[Record]:
         if self._records is None:
             memory = [MemoryTopic(topic.plan, list(self._polls(name)), self._schema_of) for name, topic in self._topics.items()]
-            self._records = records_of(MemoryTopics(memory), SHARDS) if self._steps else []
+            self._records = records_of(MemoryTopics(memory)) if self._steps else []
         return self._records
 
     def _schema_of(self, schema_id: int) -> Schema:

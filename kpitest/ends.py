@@ -132,10 +132,10 @@ def ready(plan: TopicPlan, first_id: int = 1) -> TopicPlan:
     return replace(plan, outputs=tuple(outputs))
 
 
-def records_of(source: Source[Any], shards: int) -> list[Record]:
+def records_of(source: Source[Any]) -> list[Record]:
     """Everything that the real flow writes, in order, when it reads this source to its end in this process."""
     sink = Kept()
-    run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
+    run_main(kpi_flow(source, sink))  # type: ignore[no-untyped-call]
     return sink.records
 
 

@@ -11,7 +11,6 @@ import polars as pl
 
 from audit import recompute
 from audit.gather import Batch, Doubts, Gather, Source
-from audit.limit import SHARDS
 from audit.measure import grouped
 from audit.results import results
 from audit.rows import rows
@@ -65,7 +64,6 @@ def audit(drawn: Run, fates: Mapping[tuple[int, int], Fate], directory: Path, st
         directory,
         step,
         partitions,
-        drawn.spec.shards,
     )
 
 
@@ -78,7 +76,6 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
     directory: Path,
     step: int,
     partitions: int,
-    shards: int = SHARDS,
 ) -> Audited:
     doubts = Doubts(*({p: _offsets(aside, reasons, p) for p in range(partitions)} for reasons in (["schema"], ["malformed", "range"])))
     while True:
@@ -97,18 +94,18 @@ def recomputed(  # noqa: PLR0913, PLR0917 - a whole run
     for file in judged.parts:
         fates |= {(p, o): (v, c) for p, o, v, c in pl.read_parquet(file, columns=["partition", "offset", "verdict", "cause"]).iter_rows()}
     closed = recompute.closed_ms(gather.plan, judged.reached, partitions)
-    return Audited(gather.plan, fates, list(_rows(database, gather.plan, judged, shards)) if judged.parts else [], closed)
+    return Audited(gather.plan, fates, list(_rows(database, gather.plan, judged)) if judged.parts else [], closed)
 
 
 def _offsets(aside: pl.DataFrame, reasons: Iterable[str], partition: int) -> Any:
     return np.sort(aside.filter(pl.col("reason").is_in(list(reasons)), pl.col("partition") == partition)["offset"].to_numpy())
 
 
-def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged, shards: int) -> Iterable[Mapping[str, Any]]:
+def _rows(database: Any, plan: TopicPlan, judged: recompute.Judged) -> Iterable[Mapping[str, Any]]:
     """As tests/differences.py wants them."""
     for window in plan.windows:
         for group_set in plan.group_sets:
-            rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want", shards)
+            rows(database, plan, (window, group_set), recompute.counted(judged.parts), "want")
             for row in recompute.fetched(database, "SELECT * FROM want"):
                 group = {path: row[grouped(plan)[path]] for path in group_set}
                 yield {

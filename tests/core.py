@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -53,9 +54,10 @@ def events(
 
 
 def partial(made: TopicPlan, rows: Iterable[tuple[object, ...]], watermark_ms: int | Mark, clock_ms: int = 0) -> Partial:
-    """What one shard of the last group set gets of these events; `watermark_ms` is the only partition's, after them."""
+    """What a shard of the last group set gets if all of these events are its own; `watermark_ms` is the only partition's, after them."""
     mark = watermark_ms if isinstance(watermark_ms, Mark) else Mark(watermark_ms, watermark_ms)
-    return list(partials(events(made, rows, {0: mark}, clock_ms), 1))[-1][1]
+    (_, whole) = list(partials(events(replace(made, shards=1), rows, {0: mark}, clock_ms)))[-1]
+    return replace(whole, plan=made)
 
 
 def told(rows: Sequence[Rows]) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "update": st.sampled_from(["1s", "off", "2s"]),
     "max_future": st.sampled_from(["5m", "1h"]),
     "groups": st.sampled_from([10_000, 7]),
-    "parallelism": st.sampled_from([4, 1]),
+    "readers": st.sampled_from([4, 1]),
+    "shards": st.sampled_from([1, 3]),
     "start": st.sampled_from(["earliest", "latest", "2026-01-01T00:00:00.001Z"]),
 }
 DEFAULTS = st.fixed_dictionaries(

@@ -39,26 +39,25 @@ class Result:
         return [row for row in self.rows if row["final"]]
 
 
-def run(  # noqa: PLR0913 - a whole run
+def run(
     plan: TopicPlan,
     polls: Sequence[Poll],
     schema_of: Callable[[int], Schema],
     *,
     readers: int = 1,
-    shards: int = 2,
     restarts: Sequence[int] = (),
 ) -> Result:
     """The real flow from record batches to records, in this process; ended and started again, from its snapshots, before some polls."""
     source, sink = MemoryTopic(ready(plan), polls, schema_of, readers), Kept()
     if not restarts:
-        run_main(kpi_flow(source, sink, 2, shards))  # type: ignore[no-untyped-call]
+        run_main(kpi_flow(source, sink))  # type: ignore[no-untyped-call]
         return _result(plan, source, sink)
     with tempfile.TemporaryDirectory() as directory, mock.patch.object(vault, "LARGE_BYTES", 0):  # every table has its file
         init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
         for source.until in (*sorted(restarts), len(polls)):
             vault.tidy(Path(directory), recovery.states(Path(directory), FOLD))
             config = RecoveryConfig(directory)  # type: ignore[no-untyped-call]
-            flow = kpi_flow(source, sink, 2, shards, Path(directory))
+            flow = kpi_flow(source, sink, directory=Path(directory))
             run_main(flow, epoch_interval=timedelta(0), recovery_config=config)  # type: ignore[no-untyped-call]
     return _result(plan, source, sink)
 

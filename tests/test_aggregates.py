@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -113,7 +114,9 @@ def texts(values: Sequence[object]) -> list[tuple[str, int]]:
 
 
 def bins(values: Sequence[Any], edges: Sequence[float]) -> list[tuple[str, int]]:
-    counts = Counter(bisect_right(edges, float(value)) for value in values)
+    """An edge of decimals is what is written."""
+    exact = [Fraction(repr(edge)) if isinstance(values[0], Decimal) else Fraction(edge) for edge in edges]
+    counts = Counter(bisect_right(exact, Fraction(value)) for value in values)
     return [(name, counts[number]) for number, name in enumerate(labels(edges))]
 
 
@@ -328,6 +331,31 @@ def test_kpis_of_one_column_share_what_they_need() -> None:
     columns = aggregates.add(frame(made, []).with_columns(pl.lit(0).alias(START)), made, [START]).columns
 
     assert len(columns) == len([START, "events", "sum of it", "n of it", "sum of ok", "n of ok", "buckets", "one edge", "two edges"])
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2, 17, 22, 23, 37])
+def test_a_value_beside_an_edge_is_in_its_bin_though_a_double_cannot_tell_them_apart(scale: int) -> None:
+    made = planned(
+        "by = ['g']\nwindows = ['10ms']\n[topics.t.kpis]\nx = { histogram = 'it', edges = [-10, 0.1, 0.3, 7, 1e20, 1e300] }",
+        schema({"ts": "long", "g": ["null", "string"], "it": money(scale)}),
+    )
+    at = [int(Fraction(edge) * 10**scale) for edge in ("-10", "0.1", "0.3", "7", "1e20")]
+    values = [Decimal(unscaled + by).scaleb(-scale) for unscaled in at for by in (-1, 0, 1) if abs(unscaled) < 10**37]
+    events = [(0, "a", value) for value in values]
+
+    checked(made, whole(made, [added(made, framed(made, events))]), events)
+
+
+@pytest.mark.parametrize("edge", [2**53, 2**60, 2**63])
+def test_a_whole_number_beside_an_edge_is_in_its_bin(edge: int) -> None:
+    made = planned(
+        f"by = ['g']\nwindows = ['10ms']\n[topics.t.kpis]\nx = {{ histogram = 'it', edges = [{-edge}, 0.5, {edge}] }}",
+        schema({"ts": "long", "g": ["null", "string"], "it": "long"}),
+    )
+    values = [sign * edge + by for sign in (-1, 1) for by in (-1, 0, 1)] + [0, 1]
+    events = [(0, "a", value) for value in values if -(2**63) <= value < 2**63]
+
+    checked(made, whole(made, [added(made, framed(made, events))]), events)
 
 
 def test_a_table_without_lists_has_events_and_times_of_sessions() -> None:

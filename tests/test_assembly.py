@@ -87,12 +87,12 @@ def test_a_shard_says_what_all_events_of_each_window_say_through_any_restart(
 ) -> None:
     base_ms, stream = drawn
     plan = made(spelled, *(["1s"] if spelled != "gap 1s" else []), by=by)  # rows are told apart by size
-    folded, rows = Fold(1), list[Rows]()
+    folded, rows = Fold(), list[Rows]()
     for clock_s, (events, watermark_ms) in enumerate([*stream, ([], base_ms + 3 * DAY_MS)]):
         given_ = events if by == "[['g']]" else [(t, n) for t, _, n in events]
         rows += folded.take([partial(plan, given_, Mark(watermark_ms, watermark_ms), 2_000 * clock_s)]).rows
         if data.draw(st.booleans()):
-            folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+            folded = Fold(pickle.loads(pickle.dumps(folded.snapshot())))
     events = [(t, g if by == "[['g']]" else None, n) for events, _ in stream for t, g, n in events]
 
     window = parse_window(spelled)
@@ -111,7 +111,7 @@ def test_of_windows_that_overlap_the_one_that_closes_next_is_told_while_it_is_op
     #  [20 --------- 60 -------- 80)       closed to 61 s
     #          30 2      62 4     85 8
     plan = made(spelled, by="[[]]")
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(plan, [(30_000, 2)], Mark(61_000, 61_000), 0)])
     rows = provisional(folded.take([partial(plan, [(62_000, 4), (85_000, 8)], Mark(61_000, 61_000), 5_000)]).rows)
 
@@ -121,13 +121,13 @@ def test_of_windows_that_overlap_the_one_that_closes_next_is_told_while_it_is_op
 def test_nothing_of_an_overlapping_window_is_told_before_the_watermark_is_known() -> None:
     plan = made("60s/20s")
 
-    assert provisional(Fold(1).take([partial(plan, [(30_000, "a", 2)], NEVER, 5_000)]).rows) == []
+    assert provisional(Fold().take([partial(plan, [(30_000, "a", 2)], NEVER, 5_000)]).rows) == []
 
 
 def test_open_sessions_have_no_rows_as_their_key_would_move() -> None:
     plan = made("gap 5s")
 
-    assert provisional(Fold(1).take([partial(plan, [(30_000, "a", 2)], 20_000, 5_000)]).rows) == []
+    assert provisional(Fold().take([partial(plan, [(30_000, "a", 2)], 20_000, 5_000)]).rows) == []
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def merged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(("spelled", "most"), [("10m/1s", 6), ("6s/1s", 6)])
 def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, most: int, merged: list[int]) -> None:
-    plan, folded, hops = made(spelled, by="[[]]"), Fold(1), 1_300
+    plan, folded, hops = made(spelled, by="[[]]"), Fold(), 1_300
     for second in range(hops):
         folded.take([partial(plan, [(second * 1_000, 1)], Mark((second + 1) * 1_000, (second + 1) * 1_000), 0)])
 
@@ -156,7 +156,7 @@ def test_the_merges_of_a_hop_do_not_follow_the_number_of_panes(spelled: str, mos
 
 
 def test_a_jump_of_a_year_merges_a_stretch_so_far_once_for_each_step_that_brings_something(merged: list[int]) -> None:
-    plan, folded, hour_ms = made("1y^1h", by="[[]]"), Fold(1), 3_600_000
+    plan, folded, hour_ms = made("1y^1h", by="[[]]"), Fold(), 3_600_000
     rows = folded.take([partial(plan, [(hour_ms // 2, 1), (30 * hour_ms, 2)], 400 * DAY_MS)]).rows
     told = {row["end"] // hour_ms: row["n"] for row in finals(rows)}
 
@@ -165,7 +165,7 @@ def test_a_jump_of_a_year_merges_a_stretch_so_far_once_for_each_step_that_brings
 
 
 def test_a_midnight_within_a_quarter_of_an_hour_as_in_monrovia_until_1972_stops_nothing() -> None:
-    plan, folded, rows = made("10s", "1d^15m@Africa/Monrovia", by="[[]]"), Fold(1), list[Rows]()
+    plan, folded, rows = made("10s", "1d^15m@Africa/Monrovia", by="[[]]"), Fold(), list[Rows]()
     midnight_ms = int(datetime(1970, 6, 2, 0, 44, 30, tzinfo=UTC).timestamp()) * 1000
     times = range(midnight_ms - 200_000, midnight_ms + 1_000_000, 10_000)
     for time_ms in times:
@@ -178,7 +178,7 @@ def test_a_midnight_within_a_quarter_of_an_hour_as_in_monrovia_until_1972_stops_
 @pytest.mark.parametrize(("beside", "told_at_min"), [([], 60), (["1m"], 31)])
 def test_a_session_is_told_when_the_slice_that_holds_its_end_is_over(beside: list[str], told_at_min: int) -> None:
     #  gap 30m    [0:01 --------------------- 0:31)         slices of 30m end at 0:30 and 1:00
-    plan, folded, minute_ms = made("gap 30m", *beside, by="[[]]"), Fold(1), 60_000
+    plan, folded, minute_ms = made("gap 30m", *beside, by="[[]]"), Fold(), 60_000
     folded.take([partial(plan, [(minute_ms, 1)], 0)])
     before = folded.take([partial(plan, [], told_at_min * minute_ms - 1)]).rows
     then = folded.take([partial(plan, [], told_at_min * minute_ms)]).rows
@@ -189,7 +189,7 @@ def test_a_session_is_told_when_the_slice_that_holds_its_end_is_over(beside: lis
 
 def test_samples_of_an_open_slice_are_kept_one_by_one_and_those_of_a_closed_one_are_one_run() -> None:
     plan = planned("windows = ['1m', '10s']\nby = [[]]\nupdate = 'off'\nkpis.n = { increase = 'n' }", FIELDS)
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(plan, [(ms, ms) for ms in range(0, 20_000, 100)], 10_000)])
     kept = {level: unpacked(*table)["runs:n"].list.len().to_list() for level, table in folded.snapshot()["levels"].items()}
 

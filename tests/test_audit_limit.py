@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 
 from audit import recompute
-from audit.limit import OTHER, SHARDS, short
+from audit.limit import OTHER, short
 from audit.results import results
 from audit.rows import rows
-from flows import topology
 from flows.plan import Kpi, TopicPlan
 from flows.windows import Window
 
 WINDOW = Window(1000, "1s")
+SHARDS = 4
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,14 @@ class Limited:
     kpis: tuple[Kpi, ...]
     groups: tuple[str, ...]
     max_groups: int
-
-    def shards(self, most: int) -> int:
-        return most
+    shards: int = 1
 
 
 def rows_of(tmp_path: Path, events: list[tuple[int, str | None, str | None]], most: int) -> dict[tuple[Any, ...], int]:
     """(start, a, b) -> events."""
     shape = {"time": pl.Int64, "g0": pl.String, "g1": pl.String}
     pl.DataFrame(events, schema=shape, orient="row").with_columns(verdict=pl.lit("folded")).write_parquet(tmp_path / "part.parquet")
-    plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a", "b"), most))
+    plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a", "b"), most, SHARDS))
     database = recompute.connect(tmp_path)
     rows(database, plan, (WINDOW, ("a", "b")), recompute.counted([tmp_path / "part.parquet"]), "want")
     return {(row["start"], row["g0"], row["g1"]): row["events"] for row in recompute.fetched(database, "SELECT * FROM want")}
@@ -91,7 +89,7 @@ def test_late_events_of_a_repair_push_no_group_out_of_its_row(tmp_path: Path) ->
         frame.with_columns(pl.lit(0).alias("partition"), pl.lit(value=True).alias("kept")).write_parquet(tmp_path / "part.parquet")
         plan = cast("TopicPlan", Limited((Kpi("n", "count"),), ("a",), 2))
         database = recompute.connect(tmp_path)
-        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: 4}), "mended", 1)
+        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: 4}), "mended")
         assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == wanted
 
 
@@ -105,13 +103,9 @@ def test_a_second_repair_pushes_no_group_out_of_the_row_that_the_first_one_gave_
     database = recompute.connect(tmp_path)
     database.execute("CREATE TABLE have AS SELECT 0 AS start, 0 AS \"end\", '' AS key, NULL AS row WHERE false")
     for stop, wanted in ((2, {flow: 1, second: 1}), (3, {flow: 1, second: 1, OTHER: 1})):
-        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: stop}), "mended", 1, have="have")
+        rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"], {0: stop}), "mended", have="have")
         assert {row["g0"]: row["events"] for row in recompute.fetched(database, "SELECT * FROM mended")} == wanted
         database.execute("CREATE OR REPLACE TABLE have AS SELECT start, \"end\", key, 'published' AS row FROM mended")
-
-
-def test_the_audit_counts_with_as_many_shards_as_the_flow_has() -> None:
-    assert topology.SHARDS == SHARDS
 
 
 def test_the_groups_over_the_limit_are_no_counter_together(tmp_path: Path) -> None:
@@ -120,7 +114,7 @@ def test_the_groups_over_the_limit_are_no_counter_together(tmp_path: Path) -> No
     frame.with_columns(partition=pl.lit(0), verdict=pl.lit("folded")).write_parquet(tmp_path / "part.parquet")
     plan = cast("TopicPlan", Limited((Kpi("meter", "increase", "x"),), ("a",), 2))
     database = recompute.connect(tmp_path)
-    rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"]), "want", 1)
+    rows(database, plan, (WINDOW, ("a",)), recompute.counted([tmp_path / "part.parquet"]), "want")
     found = [(row["g0"], results(plan, row)["meter"].value) for row in recompute.fetched(database, "SELECT * FROM want")]
     assert sorted(value for name, value in found if name != OTHER) == [10, 10]
     assert [value for name, value in found if name == OTHER] == [None]

@@ -79,7 +79,7 @@ def known(schema_id: int) -> Schema:
 def flow(*polls: Poll) -> tuple[list[Record], MemoryTopic]:
     """Every record that comes of these polls, in order; and the topic, with its books."""
     source, sink = MemoryTopic(READY, polls, known), Kept()
-    run_main(kpi_flow(source, sink, 2, 2))  # type: ignore[no-untyped-call]
+    run_main(kpi_flow(source, sink))  # type: ignore[no-untyped-call]
     return sink.records, source
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import prometheus_client
 import pytest
 
-from flows import kpi, metrics, recovery, source, stop, topology
+from flows import declaration, kpi, metrics, recovery, stop
 from flows.connection import variable
 from flows.declaration import AGGREGATES, Choice, Defaults, TopicSaid, parse
 from flows.intake import CAUSES, FATES
@@ -197,7 +197,7 @@ def test_every_metric_of_the_dashboard_is_documented() -> None:
 
 def test_the_numbers_of_what_shares_the_work_are_those_of_the_code() -> None:
     shown = [int(row[2]) for row in rows("docs/scaling.md", "## What shares the work")]
-    assert shown == [source.READERS, topology.SHARDS, kpi.SINK_PARTS, recovery.PARTS]
+    assert shown == [declaration.READERS, declaration.MOST_SHARDS, kpi.SINK_PARTS, recovery.PARTS]
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -11,10 +11,10 @@ READERS = 4
 
 
 @given(st.text(), st.integers(0, 40), st.integers(1, READERS))
-def test_every_partition_has_one_reader_and_no_more_readers_have_some_than_may(topic: str, partitions: int, parallelism: int) -> None:
-    shares = [Duty(number, READERS, {}).mine(topic, partitions, parallelism) for number in range(READERS)]
+def test_every_partition_has_one_reader_and_no_more_readers_have_some_than_may(topic: str, partitions: int, readers: int) -> None:
+    shares = [Duty(number, READERS, {}).mine(topic, partitions, readers) for number in range(READERS)]
     assert sorted(partition for share in shares for partition in share) == list(range(partitions))
-    assert sum(map(bool, shares)) == min(partitions, parallelism)
+    assert sum(map(bool, shares)) == min(partitions, readers)
     sizes = [len(share) for share in shares if share]
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
 

@@ -100,7 +100,7 @@ def must_refuse(old: Topic, new: Topic, time: str | None) -> bool:
     return bool(
         slice_ms(old.windows) != slice_ms(new.windows)
         or torn(old.windows, new.windows) is not None
-        or (old.where, old.lateness, old.groups, old.parallelism) != (new.where, new.lateness, new.groups, new.parallelism)
+        or (old.where, old.lateness, old.groups, old.readers, old.shards) != (new.where, new.lateness, new.groups, new.readers, new.shards)
         or new.time not in (old.time, old.time or time)
         or by
         or kpis
@@ -166,7 +166,8 @@ T: dict[str, str | None] = {"t": "at"}
         (OLD.replace("[defaults]", '[defaults]\nupdate = "off"'), ("changed", "defaults.update", "kept")),
         (OLD.replace("[defaults]", '[defaults]\nretention = "1d"'), ("changed", "defaults.retention", "kept")),
         (OLD.replace("[topics.t]", "[topics.t]\ngroups = 5"), ("changed", "topics.t.groups", "refused")),
-        (OLD.replace("[topics.t]", "[topics.t]\nparallelism = 1"), ("changed", "topics.t.parallelism", "refused")),
+        (OLD.replace("[topics.t]", "[topics.t]\nreaders = 1"), ("changed", "topics.t.readers", "refused")),
+        (OLD.replace("[topics.t]", "[topics.t]\nshards = 2"), ("changed", "topics.t.shards", "refused")),
         (OLD.replace('"EUR"', '"USD"'), ("changed", "topics.t.kpis.x", "kept")),
         (OLD.replace(', unit = "EUR"', ""), ("changed", "topics.t.kpis.x", "kept")),
         (OLD.replace("x = { sum", "x = { mean"), ("changed", "topics.t.kpis.x", "refused")),

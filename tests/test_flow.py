@@ -36,9 +36,9 @@ def lasting(drawn: Run) -> Run:
     return replace(drawn, steps=(*drawn.steps, Step(last.clock_ms + 1_000, {}, last.partitions)))
 
 
-def planned(drawn: Run, parallelism: int = 4) -> tuple[TopicPlan, Schema]:
+def planned(drawn: Run, shards: int = 1) -> tuple[TopicPlan, Schema]:
     schema = read_schema(drawn.schema_id, json.dumps(drawn.schema))
-    return replace(plan(parse(declaration(drawn)), TOPIC, [schema]), parallelism=parallelism), schema
+    return replace(plan(parse(declaration(drawn)), TOPIC, [schema]), shards=shards), schema
 
 
 def polls_of(drawn: Run) -> list[Poll]:
@@ -53,8 +53,8 @@ def polls_of(drawn: Run) -> list[Poll]:
     return polls
 
 
-def flow_of(drawn: Run, parallelism: int = 4, **shape: Any) -> Result:
-    made, schema = planned(drawn, parallelism)
+def flow_of(drawn: Run, shards: int = 1, **shape: Any) -> Result:
+    made, schema = planned(drawn, shards)
 
     def schema_of(schema_id: int) -> Schema:
         if schema_id != schema.id:
@@ -82,10 +82,10 @@ def books(outcome: Outcome) -> dict[int, Counter[str]]:
     return counted
 
 
-def hold(drawn: Run, shards: int, restarts: Sequence[int] = (), parallelism: int = 4) -> None:
+def hold(drawn: Run, shards: int, restarts: Sequence[int] = ()) -> None:
     """The flow to the specification: rows, books, and what is set aside."""
-    outcome = expect(replace(drawn.spec, shards=min(shards, parallelism)), drawn.steps)
-    result = flow_of(drawn, parallelism, shards=shards, restarts=restarts)
+    outcome = expect(replace(drawn.spec, shards=shards), drawn.steps)
+    result = flow_of(drawn, shards, restarts=restarts)
 
     assert compare(outcome.finals, result.finals) == []
     if restarts:  # what changed just before one and was not told yet is told with the next change, or the end: see fold.snapshot
@@ -135,7 +135,7 @@ def test_of_sketches_the_flow_says_what_the_specification_says(drawn: Run, shard
 @settings(GENERATED, max_examples=60)
 @given(runs().map(lasting), st.integers(1, 2), st.data())
 def test_a_flow_that_is_started_again_anywhere_says_the_same(drawn: Run, shards: int, data: st.DataObject) -> None:
-    hold(drawn, 3, parallelism=shards, restarts=data.draw(st.lists(st.integers(0, len(drawn.steps)), min_size=1, max_size=3, unique=True)))
+    hold(drawn, shards, data.draw(st.lists(st.integers(0, len(drawn.steps)), min_size=1, max_size=3, unique=True)))
 
 
 @settings(GENERATED, max_examples=60)

@@ -77,11 +77,11 @@ def close(rows: Sequence[dict[str, Any]], but: str = "") -> list[dict[str, Any]]
 def test_partials_taken_in_any_batches_say_the_same_as_one_by_one(stream: list[Partial], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=4)))
     batches = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    folded, at_once = Fold(1), Fold(1)
+    folded, at_once = Fold(), Fold()
 
     got = [rows for batch in batches for rows in folded.take(batch).rows]
 
-    one_by_one, in_batches, whole = (close(finals(rows)) for rows in (taken(Fold(1), stream), got, at_once.take(stream).rows))
+    one_by_one, in_batches, whole = (close(finals(rows)) for rows in (taken(Fold(), stream), got, at_once.take(stream).rows))
     closed_by = [[row.pop("closed_by") for row in rows] for rows in (one_by_one, in_batches, whole)]
     assert one_by_one == in_batches == whole
     order = ("idle", "data")  # what a promise would have closed may be closed by data that came along with it, never the other way round
@@ -91,30 +91,30 @@ def test_partials_taken_in_any_batches_say_the_same_as_one_by_one(stream: list[P
 @settings(max_examples=50, deadline=None)
 @given(streams(), st.integers(0, 8))
 def test_a_fold_restored_at_any_moment_says_what_it_would_have_said(stream: list[Partial], moment: int) -> None:
-    folded = Fold(1)
+    folded = Fold()
     before = taken(folded, stream[:moment])
     state = pickle.loads(pickle.dumps(folded.snapshot()))  # as Bytewax keeps it
 
-    after = taken(Fold(1, state), stream[moment:])
+    after = taken(Fold(state), stream[moment:])
 
-    assert close(told([*before, *after])) == close(told(taken(Fold(1), stream)))
+    assert close(told([*before, *after])) == close(told(taken(Fold(), stream)))
 
 
 @settings(max_examples=40, deadline=None)
 @given(streams(LIVE), st.integers(0, 8))
 def test_a_restored_fold_goes_on_counting_revisions(stream: list[Partial], moment: int) -> None:
-    folded = Fold(1)
+    folded = Fold()
     before = taken(folded, stream[:moment])
-    after = taken(Fold(1, pickle.loads(pickle.dumps(folded.snapshot()))), stream[moment:])
+    after = taken(Fold(pickle.loads(pickle.dumps(folded.snapshot()))), stream[moment:])
 
-    assert close(finals([*before, *after]), "revision") == close(finals(taken(Fold(1), stream)), "revision")
+    assert close(finals([*before, *after]), "revision") == close(finals(taken(Fold(), stream)), "revision")
     counted_up(told([*before, *after]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(streams(LIVE))
 def test_a_snapshot_changes_nothing(stream: list[Partial]) -> None:
-    watched, left = Fold(1), Fold(1)
+    watched, left = Fold(), Fold()
     got = []
     for one in stream:
         watched.snapshot()
@@ -126,7 +126,7 @@ def test_a_snapshot_changes_nothing(stream: list[Partial]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(streams(LIVE))
 def test_revisions_count_up_and_the_final_is_the_last(stream: list[Partial]) -> None:
-    counted_up(told(taken(Fold(1), stream)))
+    counted_up(told(taken(Fold(), stream)))
 
 
 def counted_up(rows: list[dict[str, Any]]) -> None:
@@ -145,7 +145,7 @@ def test_windows_add_up(stream: list[Partial]) -> None:
     #  1 m   [-----------------------------)
     #  10 s  [----)[----)[----)[----)[----)[----)      15 s  [------)[------)[------)[------)
     last = partial(PLAN, [], 10**9)
-    rows = finals(taken(Fold(1), [*stream, last]))
+    rows = finals(taken(Fold(), [*stream, last]))
 
     for minute in (row for row in rows if row["size"] == 60_000):
         for size in (10_000, 15_000):
@@ -164,7 +164,7 @@ def test_windows_add_up(stream: list[Partial]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(streams())
 def test_a_window_closes_with_the_first_partial_that_takes_the_watermark_to_its_end(stream: list[Partial]) -> None:
-    folded, reached_ms = Fold(1), NEVER
+    folded, reached_ms = Fold(), NEVER
     for one in stream:
         before_ms, reached_ms = reached_ms, max(reached_ms, one.marks[0].promised_ms)
         assert all(before_ms < row["start"] + row["size"] <= reached_ms for row in finals(folded.take([one]).rows))
@@ -172,7 +172,7 @@ def test_a_window_closes_with_the_first_partial_that_takes_the_watermark_to_its_
 
 def test_an_end_at_the_watermark_closes_and_an_end_above_it_does_not() -> None:
     #  [0 ------ t -)[10 s       W
-    folded = Fold(1)
+    folded = Fold()
 
     assert finals(folded.take([partial(COUNT, [(5_000, 1)], 9_999)]).rows) == []
     (row,) = finals(folded.take([partial(COUNT, [], 10_000)]).rows)
@@ -183,13 +183,13 @@ def test_what_only_a_promise_closed_was_closed_by_idle() -> None:
     #  [0 -- t -----)[10 s ------)[20 s ------)
     #                     seen         promised
     rows = [(1_000, 1), (11_000, 1), (21_000, 1)]
-    closed = finals(Fold(1).take([partial(COUNT, rows, Mark(12_000, 25_000))]).rows)
+    closed = finals(Fold().take([partial(COUNT, rows, Mark(12_000, 25_000))]).rows)
 
     assert {row["start"]: row["closed_by"] for row in closed} == {0: "data", 10_000: "idle"}
 
 
 def test_what_data_would_have_closed_as_well_was_closed_by_data() -> None:
-    (row,) = finals(Fold(1).take([partial(COUNT, [(1_000, 1)], Mark(10_000, 15_000))]).rows)
+    (row,) = finals(Fold().take([partial(COUNT, [(1_000, 1)], Mark(10_000, 15_000))]).rows)
 
     assert row["closed_by"] == "data"
 
@@ -197,7 +197,7 @@ def test_what_data_would_have_closed_as_well_was_closed_by_data() -> None:
 def test_a_larger_window_is_judged_by_its_own_end() -> None:
     #  10 s  [50 s - t -)          data has come to 60 s, a promise to 120 s
     #  1 m   [ ... -----)
-    folded = Fold(1)
+    folded = Fold()
     first = finals(folded.take([partial(COUNT, [(51_000, 1)], Mark(60_000, 60_000))]).rows)
     second = finals(folded.take([partial(COUNT, [(61_000, 1)], Mark(60_000, 120_000))]).rows)
 
@@ -207,16 +207,16 @@ def test_a_larger_window_is_judged_by_its_own_end() -> None:
 
 def test_nothing_closes_until_every_partition_was_heard_of() -> None:
     def one(partition: int, rows: list[tuple[object, ...]]) -> Partial:
-        return next(partials(events(COUNT, rows, {partition: Mark(30_000, 30_000)}, partitions=2), 1))[1]
+        return next(partials(events(COUNT, rows, {partition: Mark(30_000, 30_000)}, partitions=2)))[1]
 
-    folded = Fold(1)
+    folded = Fold()
 
     assert finals(folded.take([one(0, [(1_000, 1)])]).rows) == []
     assert len(finals(folded.take([one(1, [])]).rows)) == 1
 
 
 def test_a_watermark_that_goes_back_opens_nothing() -> None:
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(COUNT, [(1_000, 1)], 10_000)])
 
     for _ in range(2):
@@ -226,7 +226,7 @@ def test_a_watermark_that_goes_back_opens_nothing() -> None:
 
 def test_events_whose_slice_is_closed_are_counted_and_the_others_kept() -> None:
     #  [0 -- late --)W[10 s -- kept --)
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(COUNT, [], 10_000)])
     late = partial(COUNT, [(9_000, 5), (9_999, 5), (10_000, 3)], 10_000)
     later = partial(COUNT, [(9_999, 5), (10_000, 4)], 20_000)
@@ -239,7 +239,7 @@ def test_events_whose_slice_is_closed_are_counted_and_the_others_kept() -> None:
 def test_a_topic_that_is_created_again_with_old_event_times_finds_its_windows_closed() -> None:
     #  first life    0 ········ W 10 s
     #  second life                        1 s: closed before ········ 15 s: in its window ········ W 20 s
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(COUNT, [(1_000, 1)], 10_000)])
     again = folded.take([partial(COUNT, [], NEVER), partial(COUNT, [(1_000, 7)], -4_000), partial(COUNT, [(15_000, 2)], 9_000)])
     later = folded.take([partial(COUNT, [], 20_000)])
@@ -251,22 +251,22 @@ def test_a_topic_that_is_created_again_with_old_event_times_finds_its_windows_cl
 def test_a_restored_fold_knows_what_is_closed_and_how_far_data_had_come() -> None:
     #  [0 -------)[10 s ------)[20 s ------)
     #            data    promise
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(COUNT, [(11_000, 1)], Mark(20_000, 20_000))])
     other = Mark(12_000, 12_000)  # a second partition, met only now, holds the data back
-    restored = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+    restored = Fold(pickle.loads(pickle.dumps(folded.snapshot())))
     turn = restored.take([replace(partial(COUNT, [(5_000, 1), (20_000, 1)], 20_000), marks={1: other}, partitions=2)])
 
     assert (finals(turn.rows), turn.closed) == ([], 1)
 
 
 def test_the_shards_of_a_group_are_apart_and_the_total_is_whole() -> None:
-    made = replace(BY, group_sets=((), ("g",)))
+    made = replace(BY, group_sets=((), ("g",)), shards=4)
     rows = [(1_000, group) for group in ["a", "b", "c", None, "a"]]
     folds: dict[str, Fold] = {}
     got = []
-    for key, one in partials(events(made, rows, {0: Mark(10_000, 10_000)}), 4):
-        got += finals(folds.setdefault(key, Fold(4)).take([one]).rows)
+    for key, one in partials(events(made, rows, {0: Mark(10_000, 10_000)})):
+        got += finals(folds.setdefault(key, Fold()).take([one]).rows)
 
     assert sorted(str((row.get("g", "total"), row["events"])) for row in got) == [
         "('a', 2)",
@@ -281,7 +281,7 @@ def test_the_shards_of_a_group_are_apart_and_the_total_is_whole() -> None:
 
 
 def test_open_windows_are_told_at_most_once_an_update_by_the_clock_that_comes_with_the_events() -> None:
-    folded = Fold(1)
+    folded = Fold()
 
     def turn(clock_ms: int) -> int:
         return len(provisional(folded.take([partial(COUNT, [(1_000, 1)], NEVER, clock_ms)]).rows))
@@ -290,7 +290,7 @@ def test_open_windows_are_told_at_most_once_an_update_by_the_clock_that_comes_wi
 
 
 def test_a_row_of_an_open_window_holds_all_that_came_so_far() -> None:
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(COUNT, [(1_000, 1)], NEVER, 5_000)])
     folded.take([partial(COUNT, [(2_000, 2)], NEVER, 5_500)])
     rows = provisional(folded.take([partial(COUNT, [(12_000, 4)], 10_000, 6_000)]).rows)
@@ -299,7 +299,7 @@ def test_a_row_of_an_open_window_holds_all_that_came_so_far() -> None:
 
 
 def test_only_what_changed_is_told_again() -> None:
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(BY, [(1_000, "a"), (1_000, "b"), (11_000, "a"), (1_000, None)], NEVER, 5_000)])
     rows = provisional(folded.take([partial(BY, [(2_000, "b"), (2_000, None)], NEVER, 6_000)]).rows)
 
@@ -309,17 +309,17 @@ def test_only_what_changed_is_told_again() -> None:
 
 def test_off_means_finals_only() -> None:
     made = replace(COUNT, update_ms=None)
-    rows = told(taken(Fold(1), [partial(made, [(1_000, 1)], 0, 5_000), partial(made, [(2_000, 1)], 10_000, 9_000)]))
+    rows = told(taken(Fold(), [partial(made, [(1_000, 1)], 0, 5_000), partial(made, [(2_000, 1)], 10_000, 9_000)]))
 
     assert [(row["final"], row["revision"]) for row in rows] == [(True, 0)]
 
 
 def test_nothing_provisional_is_told_while_a_partition_lags() -> None:
-    folded = Fold(1)
+    folded = Fold()
 
     def turn(*, fresh: bool) -> list[dict[str, Any]]:
         mark = Mark(NEVER, NEVER, fresh)
-        one = next(partials(events(COUNT, [(1_000, 1)], {0: mark, 1: Mark()}, 5_000, 2), 1))[1]
+        one = next(partials(events(COUNT, [(1_000, 1)], {0: mark, 1: Mark()}, 5_000, 2)))[1]
         return provisional(folded.take([one]).rows)
 
     assert turn(fresh=False) == []
@@ -328,35 +328,35 @@ def test_nothing_provisional_is_told_while_a_partition_lags() -> None:
 
 def test_partitions_that_are_gone_lag_no_more() -> None:
     """A topic that was created again with fewer of them."""
-    folded = Fold(1)
+    folded = Fold()
 
     def turn(marks: dict[int, Mark], partitions: int) -> list[dict[str, Any]]:
-        return provisional(folded.take([next(partials(events(COUNT, [(1_000, 1)], marks, 5_000, partitions), 1))[1]]).rows)
+        return provisional(folded.take([next(partials(events(COUNT, [(1_000, 1)], marks, 5_000, partitions)))[1]]).rows)
 
     assert turn({0: Mark(), 1: Mark(fresh=False)}, 2) == []
     assert {row["events"] for row in turn({0: Mark()}, 1)} == {2}
 
 
 def test_finals_are_told_though_a_partition_lags() -> None:
-    assert len(finals(Fold(1).take([partial(COUNT, [(1_000, 1)], Mark(10_000, 10_000, fresh=False))]).rows)) == 1
+    assert len(finals(Fold().take([partial(COUNT, [(1_000, 1)], Mark(10_000, 10_000, fresh=False))]).rows)) == 1
 
 
 @pytest.mark.parametrize("update_ms", [200, 1_000, 2_000])
 def test_all_shards_of_a_topic_together_tell_at_most_5000_rows_a_second(update_ms: int) -> None:
-    made = replace(BY, group_sets=((), ("g",)), update_ms=update_ms)
+    made = replace(BY, group_sets=((), ("g",)), update_ms=update_ms, shards=8)
     rows = [(1_000, str(group)) for group in range(13_000)]
     folds: dict[str, Fold] = {}
     told_rows: list[dict[str, Any]] = []
     for clock_ms in range(0, 2_000, 100):
-        for key, one in partials(events(made, rows if clock_ms == 0 else [], {0: Mark()}, clock_ms), 8):
-            told_rows += provisional(folds.setdefault(key, Fold(8)).take([one]).rows)
+        for key, one in partials(events(made, rows if clock_ms == 0 else [], {0: Mark()}, clock_ms)):
+            told_rows += provisional(folds.setdefault(key, Fold()).take([one]).rows)
 
     assert 8_000 <= len(told_rows) <= 10_000, "in two seconds"
 
 
 def test_what_was_over_the_limit_is_told_next_time_and_each_group_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "ROWS_A_SECOND", 4)
-    folded = Fold(1)
+    folded = Fold()
     first = provisional(folded.take([partial(BY, [(1_000, group) for group in "abcdefg"], NEVER, 1_000)]).rows)
     second = provisional(folded.take([partial(BY, [], NEVER, 2_000)]).rows)
     third = provisional(folded.take([partial(BY, [], NEVER, 3_000)]).rows)
@@ -369,7 +369,7 @@ def test_finals_know_no_limit() -> None:
     made = replace(BY, update_ms=1, max_groups=100_000)
     rows = [(1_000, str(group)) for group in range(6_000)]
 
-    assert len(finals(Fold(8).take([partial(made, rows, 10_000)]).rows)) == 6_000
+    assert len(finals(Fold().take([partial(made, rows, 10_000)]).rows)) == 6_000
 
 
 # -- what is kept
@@ -379,7 +379,7 @@ def test_finals_know_no_limit() -> None:
 @pytest.mark.parametrize("fresh", [True, False])
 def test_what_is_closed_is_forgotten(update_ms: int | None, *, fresh: bool) -> None:
     made = replace(COUNT, update_ms=update_ms)
-    folded, old = Fold(1), []
+    folded, old = Fold(), []
     for minute in range(1, 6):
         one = partial(made, [(60_000 * minute - 30_000, 1)], Mark(60_000 * minute, 60_000 * minute, fresh), 60_000 * minute)
         assert one.table is not None
@@ -393,12 +393,12 @@ def test_what_is_closed_is_forgotten(update_ms: int | None, *, fresh: bool) -> N
 
 def test_a_state_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 99"):
-        Fold(1, {**Fold(1).snapshot(), "version": 99})
+        Fold({**Fold().snapshot(), "version": 99})
 
 
 def test_a_state_is_plain_data() -> None:
     """What Bytewax pickles must be readable by the next version of this program: no class of ours in it."""
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(LIVE, [(1_000, "a", 1, 1.0, Decimal(1)), (2_000, None, None, None, None)], 0, 5_000)])
 
     assert b"flows" not in pickle.dumps(folded.snapshot())
@@ -414,7 +414,7 @@ V1, V2 = planned(SAID, OLD), planned(SAID, OLD, NEW)
 
 
 def grown(*stream: Partial) -> dict[tuple[int, int, str], dict[str, Any]]:
-    return {(row["size"], row["start"], row["g"]): row for row in finals(taken(Fold(1), stream))}
+    return {(row["size"], row["start"], row["g"]): row for row in finals(taken(Fold(), stream))}
 
 
 def test_a_field_added_in_the_middle_of_a_window_is_measured_from_then_on() -> None:
@@ -451,7 +451,7 @@ def test_two_tables_of_the_old_version_close_under_the_new_plan() -> None:
 
 
 def test_an_open_window_of_the_old_version_is_told_under_the_new_plan() -> None:
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(V1, [(1_000, "a", 1)], 0, 5_000), partial(V1, [(1_000, "b", 1)], 0, 5_000)])
     rows = provisional(folded.take([partial(V1, [(1_000, "a", 1)], 0, 5_001), partial(V2, [], 0, 6_000)]).rows)
 
@@ -459,9 +459,9 @@ def test_an_open_window_of_the_old_version_is_told_under_the_new_plan() -> None:
 
 
 def test_a_restored_fold_closes_the_old_versions_windows_under_the_new_plan() -> None:
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(V1, [(1_000, "a", 1)], 0)])
-    rows = finals(Fold(1, pickle.loads(pickle.dumps(folded.snapshot()))).take([partial(V2, [], 60_000)]).rows)
+    rows = finals(Fold(pickle.loads(pickle.dumps(folded.snapshot()))).take([partial(V2, [], 60_000)]).rows)
 
     assert [(row["events"], row["extra_max"]) for row in rows] == [(1, None), (1, None)]
 
@@ -472,14 +472,14 @@ def test_a_plan_of_fewer_or_other_versions_after_a_start_takes_nothing_from_open
     one = schema({"ts": "long", "x": "double", "d": money(4)}, 1)
     two, three = schema({"ts": "long", "d": money(2)}, 2), schema({"ts": "long", "d": money(2), "y": "long"}, 3)
     said = "windows = ['10s']"
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(planned(said, one, two), [(1_000, 1.5, Decimal("2.5"))], 0)])
     if restarted:
-        folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+        folded = Fold(pickle.loads(pickle.dumps(folded.snapshot())))
     stream = [partial(planned(said, two), [(2_000, Decimal(1))], 0), partial(planned(said, two, three), [(3_000, Decimal(1), 9)], 0)]
     assert finals(taken(folded, stream)) == []
     if restarted:
-        folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
+        folded = Fold(pickle.loads(pickle.dumps(folded.snapshot())))
     (row,) = finals(folded.take([partial(planned(said, two), [], 10_000)]).rows)
 
     assert (row["events"], row["x_mean"], row["x_max"], row["d_sum"], row["d_max"]) == (3, 1.5, 1.5, Decimal("4.5"), Decimal("2.5"))
@@ -524,7 +524,7 @@ def test_a_field_promoted_in_the_middle_of_a_window_goes_on(before: object, afte
     )
     one, two = schema({"ts": "long", "n": before}, 1), schema({"ts": "long", "n": after}, 2)
     old, new = planned(said, one), planned(said, one, two)
-    rows = finals(taken(Fold(1), [partial(old, [(1_000, first)], 0), partial(new, [(2_000, second)], 60_000)]))
+    rows = finals(taken(Fold(), [partial(old, [(1_000, first)], 0), partial(new, [(2_000, second)], 60_000)]))
 
     assert [row["s"] for row in rows] == [total, total]
     assert [row["top"] for row in rows] == [max(first, second)] * 2
@@ -545,7 +545,7 @@ def test_a_window_of_slices_before_and_after_the_new_field_closes_whole() -> Non
 
 def test_kpis_that_a_plan_without_schemas_did_not_have_come_with_the_first() -> None:
     empty = planned(SAID)
-    rows = finals(taken(Fold(1), [partial(empty, [], 0), partial(V1, [(1_000, "a", 1)], 60_000)]))
+    rows = finals(taken(Fold(), [partial(empty, [], 0), partial(V1, [(1_000, "a", 1)], 60_000)]))
 
     assert [row["n_max"] for row in rows] == [1, 1]
 
@@ -553,7 +553,7 @@ def test_kpis_that_a_plan_without_schemas_did_not_have_come_with_the_first() -> 
 def test_tables_are_small_where_windows_are_open_for_long() -> None:
     """State is a row a slice and group, however many partials made it."""
     made = planned("windows = ['1d']\nby = [[]]\nupdate = 'off'\nkpis.n = { sum = 'n' }", schema({"ts": "long", "n": "long"}))
-    folded = Fold(1)
+    folded = Fold()
     for _ in range(200):
         folded.take([partial(made, [(1_000, 1)], 0)])
 
@@ -569,7 +569,7 @@ def test_a_field_that_is_renamed_in_the_middle_of_a_window_keeps_what_was_folded
     new = read_schema(2, json.dumps({"type": "record", "name": "Event", "fields": fields}))
     said = "windows = ['10s']\nlateness = '0s'\nupdate = 'off'"
     one, both = planned(said, old), planned(said, old, new)
-    one_fold = Fold(1)
+    one_fold = Fold()
 
     one_fold.take([partial(one, [(1_000, 4), (2_000, 3)], 0)])
     one_fold.take([partial(both, [(3_000, 2.5)], 0)])

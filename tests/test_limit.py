@@ -84,11 +84,11 @@ def test_the_same_groups_stay_in_every_order_batching_and_merging(rows: list[Row
     stream = [partial(made, [(t, *(g, h)[: len(paths)], n) for t, g, h, n in part], 0) for part in parts]
     merges = data.draw(st.lists(st.booleans(), min_size=len(stream), max_size=len(stream)))
 
-    folded, turns = Fold(1), []
+    folded, turns = Fold(), []
     for one, merge in zip(stream, merges, strict=True):
         turns.append(folded.take([one]))
         if merge:
-            folded = Fold(1, folded.snapshot())
+            folded = Fold(folded.snapshot())
     watermarks = data.draw(st.sampled_from([[10**6], [15_000, 60_000, 10**6], [5_000 * n for n in range(30)]]))
     turns += [folded.take([partial(made, [], watermark_ms)]) for watermark_ms in watermarks]
 
@@ -98,12 +98,12 @@ def test_the_same_groups_stay_in_every_order_batching_and_merging(rows: list[Row
 @settings(max_examples=100, deadline=None)
 @given(ROWS, st.integers(1, 12), st.integers(2, 4))
 def test_a_shard_keeps_its_part_of_the_limit_and_one_at_least(rows: list[Row], limit: int, shards: int) -> None:
-    made = replace(TWO, max_groups=limit)
+    made = replace(TWO, max_groups=limit, shards=shards)
     folds: dict[str, Fold] = {}
     turns: dict[str, list[fold.Turn]] = {}
     for watermark_ms, some in ((0, rows[:20]), (0, rows[20:]), (10**6, [])):
-        for key, one in partials(events(made, some, {0: Mark(watermark_ms, watermark_ms)}), shards):
-            turns.setdefault(key, []).append(folds.setdefault(key, Fold(shards)).take([one]))
+        for key, one in partials(events(made, some, {0: Mark(watermark_ms, watermark_ms)})):
+            turns.setdefault(key, []).append(folds.setdefault(key, Fold()).take([one]))
 
     for shard in range(shards):
         mine = [row for row in rows if crc32(row[1:3]) % shards == shard]
@@ -137,7 +137,7 @@ def test_a_group_named_like_the_rest_joins_it_and_counts_for_no_group() -> None:
 
 def test_what_events_call_other_has_a_final_row_only_and_no_second_one() -> None:
     made = replace(ONE, update_ms=1_000, max_groups=1)
-    folded = Fold(1)
+    folded = Fold()
     first = folded.take([partial(made, [(1_000, OTHER, 1), (1_000, "a", 1), (1_000, "b", 1)], NEVER, 5_000)])
     last = folded.take([partial(made, [(1_000, OTHER, 1)], 60_000, 9_000)])
 
@@ -150,7 +150,7 @@ def test_what_events_call_other_has_a_final_row_only_and_no_second_one() -> None
 
 def test_the_total_knows_no_limit_and_tells_nothing() -> None:
     made = replace(ONE, group_sets=((),), max_groups=1)
-    turn = Fold(1).take([partial(made, [(1_000, 1), (2_000, 2)], 60_000)])
+    turn = Fold().take([partial(made, [(1_000, 1), (2_000, 2)], 60_000)])
 
     assert {(row["events"], row["n"]) for row in finals(turn.rows)} == {(2, 3)}
     assert (turn.passed, turn.over) == (None, 0)
@@ -158,7 +158,7 @@ def test_the_total_knows_no_limit_and_tells_nothing() -> None:
 
 def test_a_shard_tells_how_far_it_is_only_when_a_window_can_have_closed() -> None:
     #  slices of 5 s, windows of 10 s, 15 s and 1 m
-    folded = Fold(1)
+    folded = Fold()
     told = [
         folded.take([partial(ONE, [], watermark_ms)]).passed for watermark_ms in (0, 4_999, 5_000, 10_000, 15_000, 20_000, 29_000, 29_999)
     ]
@@ -170,7 +170,7 @@ def test_provisional_rows_tell_only_of_groups_that_still_stay_and_of_all_their_e
     """A group that a closed slice put into the rest may come again in the next: its row would lack what came before."""
     made = replace(ONE, update_ms=1_000, max_groups=2)
     names = sorted("abcdefgh", key=lambda name: zlib.crc32(name.encode()))
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(made, [(1_000, name, 1) for name in names], NEVER, 1_000)])
     turn = folded.take([partial(made, [(11_000, name, 1) for name in names[1:]], 10_000, 5_000)])
 
@@ -186,7 +186,7 @@ EVENT = st.tuples(st.integers(0, 30_000), st.sampled_from("abcdefghijkl"), st.in
 @given(st.lists(st.lists(EVENT, max_size=12), max_size=6), st.integers(1, 4))
 def test_a_provisional_row_of_a_group_that_stays_holds_all_that_came_so_far(stream: list[list[tuple[int, str, int]]], keep: int) -> None:
     made = replace(ONE, update_ms=1, max_groups=keep)
-    folded, seen, watermark_ms = Fold(1), list[tuple[int, str, int]](), 0
+    folded, seen, watermark_ms = Fold(), list[tuple[int, str, int]](), 0
     for clock_ms, drawn in enumerate(stream):
         rows = [(watermark_ms + ahead_ms, name, n) for ahead_ms, name, n in drawn]
         seen += rows
@@ -199,7 +199,7 @@ def test_a_provisional_row_of_a_group_that_stays_holds_all_that_came_so_far(stre
 
 def test_a_group_is_counted_each_time_it_goes_into_the_rest() -> None:
     made = replace(ONE, max_groups=2)
-    folded, rows = Fold(1), [(1_000, name, 1) for name in "abcdefgh"]
+    folded, rows = Fold(), [(1_000, name, 1) for name in "abcdefgh"]
     over = [folded.take([partial(made, rows, watermark_ms)]).over for watermark_ms in (0, 5_000)]
 
     assert over == [6, 6], "they came again"
@@ -208,7 +208,7 @@ def test_a_group_is_counted_each_time_it_goes_into_the_rest() -> None:
 def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
     made = replace(ONE, update_ms=1_000, max_groups=1)
     first, second = sorted("ab", key=lambda name: zlib.crc32(name.encode()))
-    folded = Fold(1)
+    folded = Fold()
     before = folded.take([partial(made, [(1_000, second, 1)], NEVER, 1_000)])
     after = folded.take([partial(made, [(1_000, first, 1), (1_000, second, 1)], NEVER, 5_000)])
     last = folded.take([partial(made, [], 60_000, 9_000)])
@@ -222,7 +222,7 @@ def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
 
 def test_a_frame_of_many_groups_makes_small_partials() -> None:
     rows = [(1_000, f"group {number}", 1) for number in range(30_000)]
-    parts = dict(partials(events(replace(ONE, max_groups=80, parallelism=8), rows, {0: Mark()}), 8))
+    parts = dict(partials(events(replace(ONE, max_groups=80, shards=8), rows, {0: Mark()})))
 
     assert [len(part.table) for part in parts.values() if part.table is not None] == [11] * 8
     assert sum(part.over for part in parts.values()) == 30_000 - 80
@@ -234,7 +234,7 @@ def test_tables_that_wait_are_merged_when_they_are_many(update_ms: int | None, m
     for module in (fold, tiers):
         monkeypatch.setattr(module, "LOOSE_ROWS", 500)
     made = replace(ONE, update_ms=update_ms, max_groups=20)
-    folded = Fold(1)
+    folded = Fold()
     for number in range(300):
         folded.take([partial(made, [(1_000, f"{number} {group}", 1) for group in range(10)], NEVER, 0)])
 
@@ -244,7 +244,7 @@ def test_tables_that_wait_are_merged_when_they_are_many(update_ms: int | None, m
 
 def test_what_was_told_of_groups_that_are_gone_is_forgotten() -> None:
     made = replace(ONE, update_ms=1_000, max_groups=20)
-    folded = Fold(1)
+    folded = Fold()
     for number in range(50):
         folded.take([partial(made, [(1_000, f"{number} {group}", 1) for group in range(10)], NEVER, 1_000 * number)])
 
@@ -268,8 +268,8 @@ for number in range(FRAMES):
     names = pl.int_range(number * 100_000, (number + 1) * 100_000, eager=True)
     frame = pl.DataFrame({"time": names // 20, "by:g": "a customer of a long name " + names.cast(pl.String), "of:n": names})
     mark = Mark(number * 5_000 - 5_000, number * 5_000 - 5_000)
-    for key, one in partials(Events(made, frame, {0: mark}, 1, number * 200, {}), 8):
-        turn = folds.setdefault(key, Fold(8)).take([one])
+    for key, one in partials(Events(made, frame, {0: mark}, 1, number * 200, {})):
+        turn = folds.setdefault(key, Fold()).take([one])
         rows, over = rows + sum(len(told.table) for told in turn.rows), over + turn.over
     if number == 1:
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -316,7 +316,7 @@ def test_long_values_are_equal_afterwards_only_if_they_were_before() -> None:
 def test_a_message_of_a_megabyte_of_group_makes_a_short_one() -> None:
     long = "<script>" + "x" * 2**20
     rows = [(1_000, long, 1), (2_000, long, 2), (2_000, long + "y", 4), (2_000, None, 8)]
-    found = finals(Fold(1).take([partial(ONE, rows, 10_000)]).rows)
+    found = finals(Fold().take([partial(ONE, rows, 10_000)]).rows)
 
     assert Counter(len((row["g"] or "").encode()) for row in found) == {0: 1, 1024 + 3 + 32: 2}
     assert {row["g"]: row["n"] for row in found} == {short(long): 3, short(long + "y"): 4, None: 8}
@@ -324,8 +324,8 @@ def test_a_message_of_a_megabyte_of_group_makes_a_short_one() -> None:
 
 def test_the_shard_of_a_long_value_is_that_of_its_short_form() -> None:
     long = "x" * 2000
-    made = replace(TWO, group_sets=(("g",),), parallelism=8)
-    parts: dict[str, Partial] = dict(partials(events(made, [(0, long, 1)], {0: Mark()}), 8))
+    made = replace(TWO, group_sets=(("g",),), shards=8)
+    parts: dict[str, Partial] = dict(partials(events(made, [(0, long, 1)], {0: Mark()})))
     (shard,) = [number for number in range(8) if parts[f"t|g|{number}"].table is not None]
 
     assert shard == zlib.crc32(short(long).encode()) % 8

@@ -41,7 +41,7 @@ def test_rows_are_counted_and_final_ones_say_how_far_they_have_come() -> None:
 
 def test_open_slices_and_their_groups_are_counted_over_shards() -> None:
     made = replace(planned("windows = ['10s']\nby = [['g']]", schema({"ts": "long", "g": "string"})), topic="metrics.open")
-    shards = [FoldLogic(2, set(), None) for _ in range(2)]
+    shards = [FoldLogic(set(), None) for _ in range(2)]
 
     def open_now() -> list[float | None]:
         return [REGISTRY.get_sample_value(name, {"topic": made.topic}) for name in ("kpi_open_slices", "kpi_open_groups")]
@@ -64,7 +64,7 @@ def test_open_slices_and_their_groups_are_counted_over_shards() -> None:
 
 def test_snapshots_are_timed_and_their_bytes_counted() -> None:
     made = replace(planned("windows = ['10s']\nby = [['g']]", schema({"ts": "long", "g": "string"})), topic="metrics.snapshots")
-    logic = FoldLogic(1, set(), None)
+    logic = FoldLogic(set(), None)
 
     def told(name: str) -> float | None:
         return REGISTRY.get_sample_value(name, {"topic": made.topic})

@@ -102,7 +102,7 @@ def read(writer: Any, message: bytes | None, reader: Any = None) -> Any:
 
 def closed(plan: TopicPlan, rows: Sequence[tuple[object, ...]]) -> list[Rows]:
     """Final rows of the plan's last group set, all sizes."""
-    return Fold(1).take([partial(plan, rows, 10**10)]).rows
+    return Fold().take([partial(plan, rows, 10**10)]).rows
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -257,7 +257,7 @@ def test_a_group_value_is_in_key_and_value_as_it_came(text: str) -> None:
 
 def test_windows_far_from_today_can_be_written() -> None:
     for time_ms in (0, 253_402_300_700_000):
-        rows = Fold(1).take([partial(READY, [(time_ms, None, "c", None, 1, None, None, None, None, None, None)], 253_402_300_900_000)]).rows
+        rows = Fold().take([partial(READY, [(time_ms, None, "c", None, 1, None, None, None, None, None, None)], 253_402_300_900_000)]).rows
         record, *_ = encoded(rows[0])
         assert read(parsed(READY)[0], record.key)["window_start"] == datetime.fromtimestamp(time_ms // 10_000 * 10, UTC)
 

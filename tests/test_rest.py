@@ -35,13 +35,18 @@ A, B, C = sorted("abc", key=lambda name: zlib.crc32(name.encode()))  # of these,
 
 def passed(rows: Sequence[tuple[int, str, int]], mark: int | Mark) -> Passed:
     """What a shard tells that gets these rows and closes."""
-    turn = Fold(1).take([partial(FEW, rows, mark)])
+    turn = Fold().take([partial(FEW, rows, mark)])
     assert turn.passed is not None
     return turn.passed
 
 
 SOME = passed([(1_000, A, 1), (1_000, B, 2), (2_000, C, 4)], 10_000)
 NONE = passed([(1_000, A, 1)], 10_000)
+
+
+def of(shards: int, told: Passed) -> Passed:
+    """The same, of one of so many shards."""
+    return replace(told, plan=replace(told.plan, shards=shards))
 
 
 def plain(rows: Sequence[Rows]) -> list[tuple[Any, ...]]:
@@ -52,19 +57,19 @@ def test_a_rest_is_told_when_the_last_shard_has_closed_its_window() -> None:
     #  shard 0   rest of [0, 10 s) ┐
     #  shard 1   no rest           ├► the row
     #  shard 2   rest of [0, 10 s) ┘
-    rest = Rest(3)
+    rest, some = Rest(), of(3, SOME)
 
-    assert rest.take([(0, SOME)]) == []
-    assert rest.take([(2, SOME)]) == []
-    assert rest.take([(0, replace(SOME, closed_ms=30_000, by_data_ms=30_000, rests=None))]) == [], (
+    assert rest.take([(0, some)]) == []
+    assert rest.take([(2, some)]) == []
+    assert rest.take([(0, replace(some, closed_ms=30_000, by_data_ms=30_000, rests=None))]) == [], (
         "the first shard going on says nothing of the others"
     )
-    assert plain(rest.take([(1, NONE)])) == [(10_000, 0, OTHER, 4, 12, "data")]
+    assert plain(rest.take([(1, of(3, NONE))])) == [(10_000, 0, OTHER, 4, 12, "data")]
     assert rest.snapshot()["open"] is None
 
 
 def test_the_row_of_the_rest_is_final_and_its_only_one() -> None:
-    (row,) = told(Rest(1).take([(0, SOME)]))
+    (row,) = told(Rest().take([(0, SOME)]))
 
     assert (row["final"], row["revision"], row["g"]) == (True, 0, OTHER)
 
@@ -72,47 +77,47 @@ def test_the_row_of_the_rest_is_final_and_its_only_one() -> None:
 def test_in_the_row_of_the_rest_an_increase_is_null_as_its_groups_are_no_one_counter() -> None:
     fields = schema({"ts": "long", "g": "string", "n": "long"})
     made = replace(planned("windows = ['10s']\nby = ['g']\nkpis = { up = { increase = 'n' }, n = { last = 'n' } }", fields), max_groups=1)
-    turn = Fold(1).take([partial(made, [(1_000, A, 1), (2_000, A, 3), (2_000, B, 5), (3_000, C, 9)], 10_000)])
+    turn = Fold().take([partial(made, [(1_000, A, 1), (2_000, A, 3), (2_000, B, 5), (3_000, C, 9)], 10_000)])
 
     assert turn.passed is not None
     assert [(row["g"], row["up"], row["n"]) for row in told(turn.rows)] == [(A, 2, 3)]
-    assert [(row["g"], row["up"], row["n"]) for row in told(Rest(1).take([(0, turn.passed)]))] == [(OTHER, None, 9)]
+    assert [(row["g"], row["up"], row["n"]) for row in told(Rest().take([(0, turn.passed)]))] == [(OTHER, None, 9)]
 
 
 def test_without_a_rest_nothing_is_told_or_kept() -> None:
-    rest = Rest(2)
+    rest, none = Rest(), of(2, NONE)
 
-    assert rest.take([(0, NONE), (1, NONE)]) == []
+    assert rest.take([(0, none), (1, none)]) == []
     assert rest.snapshot()["open"] is None
 
 
 def test_a_rest_was_closed_by_data_if_data_had_come_so_far_when_its_last_shard_closed() -> None:
     rows = [(1_000, A, 1), (1_000, B, 2)]
-    by_promise, by_data = passed(rows, Mark(5_000, 10_000)), passed(rows, Mark(10_000, 10_000))
+    by_promise, by_data = (of(2, passed(rows, Mark(at_ms, 10_000))) for at_ms in (5_000, 10_000))
 
-    assert [row[-1] for row in plain(Rest(1).take([(0, by_promise)]))] == ["idle"]
-    assert [row[-1] for row in plain(Rest(2).take([(0, by_promise), (1, by_promise)]))] == ["idle"]
-    assert [row[-1] for row in plain(Rest(2).take([(0, by_promise), (1, by_data)]))] == ["data"]
+    assert [row[-1] for row in plain(Rest().take([(0, of(1, by_promise))]))] == ["idle"]
+    assert [row[-1] for row in plain(Rest().take([(0, by_promise), (1, by_promise)]))] == ["idle"]
+    assert [row[-1] for row in plain(Rest().take([(0, by_promise), (1, by_data)]))] == ["data"]
 
 
 @pytest.mark.parametrize(("data_ms", "second"), [(12_000, "idle"), (20_000, "data")])
 def test_one_turn_may_close_one_window_by_data_and_the_next_by_a_promise(data_ms: int, second: str) -> None:
     """What has come by the end of the turn counts, whichever of its partials told."""
     rows = [(1_000, A, 1), (1_000, B, 2), (11_000, A, 1), (11_000, B, 2)]
-    turn = Fold(1).take([partial(FEW, rows, Mark(12_000, 20_000)), partial(FEW, [], Mark(data_ms, 20_000))])
+    turn = Fold().take([partial(FEW, rows, Mark(12_000, 20_000)), partial(FEW, [], Mark(data_ms, 20_000))])
     assert turn.passed is not None
 
-    assert {row[1]: row[-1] for row in plain(Rest(1).take([(0, turn.passed)]))} == {0: "data", 10_000: second}
+    assert {row[1]: row[-1] for row in plain(Rest().take([(0, turn.passed)]))} == {0: "data", 10_000: second}
 
 
 def test_a_state_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 99"):
-        Rest(1, {**Rest(1).snapshot(), "version": 99})
+        Rest({**Rest().snapshot(), "version": 99})
 
 
 def test_a_state_is_plain_data() -> None:
-    rest = Rest(2)
-    rest.take([(0, SOME)])
+    rest = Rest()
+    rest.take([(0, of(2, SOME))])
 
     assert b"flows" not in pickle.dumps(rest.snapshot())
 
@@ -120,47 +125,47 @@ def test_a_state_is_plain_data() -> None:
 def test_a_rest_keeps_over_a_start_what_only_an_older_version_has() -> None:
     said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'"
     older, newest = schema({"ts": "long", "g": "string", "x": "double"}, 1), schema({"ts": "long", "g": "string"}, 2)
-    both, one = replace(planned(said, older, newest), max_groups=1), replace(planned(said, newest), max_groups=1)
-    was = Fold(1).take([partial(both, [(1_000, name, 2.5) for name in "abc"], 10_000)]).passed
-    now = Fold(1).take([partial(one, [(1_000, name) for name in "abc"], 10_000)]).passed
+    both, one = (replace(planned(said, *versions), max_groups=1, shards=2) for versions in ((older, newest), (newest,)))
+    was = Fold().take([partial(both, [(1_000, name, 2.5) for name in "abc"], 10_000)]).passed
+    now = Fold().take([partial(one, [(1_000, name) for name in "abc"], 10_000)]).passed
     assert was is not None
     assert now is not None
-    rest = Rest(2)
+    rest = Rest()
     rest.take([(0, was)])
 
-    (row,) = told(Rest(2, pickle.loads(pickle.dumps(rest.snapshot()))).take([(1, now)]))
+    (row,) = told(Rest(pickle.loads(pickle.dumps(rest.snapshot()))).take([(1, now)]))
     assert (row["events"], row["x_mean"]) == (4, 2.5)
 
 
 def test_rests_of_an_older_plan_are_told_under_the_new_one() -> None:
     said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'"
     old = schema({"ts": "long", "g": "string", "n": "int"}, 1)
-    one = replace(planned(said, old), max_groups=1)
-    two = replace(planned(said, old, schema({"ts": "long", "g": "string", "n": "int", "x": "double"}, 2)), max_groups=1)
-    was = Fold(1).take([partial(one, [(1_000, name, 1) for name in "abc"], 10_000)]).passed
-    now = Fold(1).take([partial(two, [(1_000, name, 5, 2.5) for name in "abc"], 10_000)]).passed
+    one = replace(planned(said, old), max_groups=1, shards=2)
+    two = replace(planned(said, old, schema({"ts": "long", "g": "string", "n": "int", "x": "double"}, 2)), max_groups=1, shards=2)
+    was = Fold().take([partial(one, [(1_000, name, 1) for name in "abc"], 10_000)]).passed
+    now = Fold().take([partial(two, [(1_000, name, 5, 2.5) for name in "abc"], 10_000)]).passed
     assert was is not None
     assert now is not None
-    restored = Rest(2)
+    restored = Rest()
     restored.take([(0, was)])
 
     for rows in (
-        Rest(2).take([(0, was), (1, now)]),
-        Rest(2).take([(1, now), (0, was)]),
-        Rest(2, restored.snapshot()).take([(1, now)]),
+        Rest().take([(0, was), (1, now)]),
+        Rest().take([(1, now), (0, was)]),
+        Rest(restored.snapshot()).take([(1, now)]),
     ):
         (row,) = told(rows)
         assert (row["events"], row["n_mean"], row["n_max"], row["x_mean"], row["x_min"]) == (4, 3.0, 5, 2.5, 2.5)
 
 
 def test_a_rest_that_waits_is_not_lost_to_a_shard_that_tells_of_windows_that_are_gone() -> None:
-    whole = replace(FEW, generation=1, windows=FEW.windows[1:], outputs=FEW.outputs[1:])
-    older = replace(FEW, windows=FEW.windows[:1], outputs=FEW.outputs[:1])
+    whole = replace(FEW, shards=2, generation=1, windows=FEW.windows[1:], outputs=FEW.outputs[1:])
+    older = replace(FEW, shards=2, windows=FEW.windows[:1], outputs=FEW.outputs[:1])
     rows = [(1_000, A, 1), (1_000, B, 2), (2_000, C, 4)]
-    was, now = (Fold(1).take([partial(made, rows, 60_000)]).passed for made in (older, whole))
+    was, now = (Fold().take([partial(made, rows, 60_000)]).passed for made in (older, whole))
     assert was is not None
     assert now is not None
-    rest = Rest(2)
+    rest = Rest()
     rest.take([(0, now)])
 
     assert plain(rest.take([(1, was)])) == [(60_000, 0, OTHER, 2, 6, "data")]
@@ -169,17 +174,17 @@ def test_a_rest_that_waits_is_not_lost_to_a_shard_that_tells_of_windows_that_are
 def test_a_restored_rest_counts_its_decimals_in_the_new_plans_scale() -> None:
     said = "windows = ['10s']\nby = [['g']]\nupdate = 'off'\nkpis.d = { sum = 'd' }"
     cents, finer = (schema({"ts": "long", "g": "string", "d": money(scale)}, scale) for scale in (2, 4))
-    one, two = (replace(planned(said, *versions), max_groups=1) for versions in ((cents,), (cents, finer)))
-    was = Fold(1).take([partial(one, [(1_000, name, Decimal("0.25")) for name in "abc"], 10_000)]).passed
-    now = Fold(1).take([partial(two, [(1_000, name, Decimal("0.0625")) for name in "abc"], 10_000)]).passed
+    one, two = (replace(planned(said, *versions), max_groups=1, shards=3) for versions in ((cents,), (cents, finer)))
+    was = Fold().take([partial(one, [(1_000, name, Decimal("0.25")) for name in "abc"], 10_000)]).passed
+    now = Fold().take([partial(two, [(1_000, name, Decimal("0.0625")) for name in "abc"], 10_000)]).passed
     assert was is not None
     assert now is not None
-    rest = Rest(3)
+    rest = Rest()
     rest.take([(0, was)])
-    rest = Rest(3, rest.snapshot())
+    rest = Rest(rest.snapshot())
     rest.take([(1, now)])
 
-    (row,) = told(Rest(3, rest.snapshot()).take([(2, now)]))
+    (row,) = told(Rest(rest.snapshot()).take([(2, now)]))
     assert row["d"] == 2 * (Decimal("0.25") + 2 * Decimal("0.0625"))
 
 
@@ -188,12 +193,12 @@ def test_a_shard_that_meets_a_new_plan_within_a_turn_tells_rests_of_both() -> No
     old = schema({"ts": "long", "g": "string", "n": "int"}, 1)
     one = replace(planned(said, old), max_groups=1)
     two = replace(planned(said, old, schema({"ts": "long", "g": "string", "n": "int", "x": "double"}, 2)), max_groups=1)
-    turn = Fold(1).take(
+    turn = Fold().take(
         [partial(one, [(1_000, name, 1) for name in "abc"], 10_000), partial(two, [(11_000, name, 5, 2.5) for name in "abc"], 20_000)]
     )
     assert turn.passed is not None
 
-    assert {row["start"]: (row["events"], row["x_max"]) for row in told(Rest(1).take([(0, turn.passed)]))} == {
+    assert {row["start"]: (row["events"], row["x_max"]) for row in told(Rest().take([(0, turn.passed)]))} == {
         0: (2, None),
         10_000: (2, 2.5),
     }
@@ -211,9 +216,9 @@ STREAM = st.lists(
 )
 
 
-def flow_of(stream: list[tuple[list[tuple[int, str, int]], int, int]], limit: int) -> list[Events]:
+def flow_of(stream: list[tuple[list[tuple[int, str, int]], int, int]], limit: int, shards: int) -> list[Events]:
     """Events of a topic in order; at the end everything closes."""
-    made, watermark_ms, flow = replace(ONE, max_groups=limit), 0, []
+    made, watermark_ms, flow = replace(ONE, max_groups=limit, shards=shards), 0, []
     for drawn, step_ms, promise_ms in [*stream, ([], 10**6, 0)]:
         rows = [(watermark_ms + ahead_ms, name, n) for ahead_ms, name, n in drawn]
         watermark_ms += step_ms
@@ -224,13 +229,13 @@ def flow_of(stream: list[tuple[list[tuple[int, str, int]], int, int]], limit: in
 
 def rows_of(flow: list[Events], shards: int, order: Sequence[int], restart_at: int = -1) -> list[tuple[Any, ...]]:
     """Everything the topic says; `order`: in which order the shards take their partials; all is restored from its snapshots once."""
-    folds = [Fold(shards) for _ in range(shards)]
-    rest, rows = Rest(shards), []
-    parts = [[part for _, part in partials(one, shards)] for one in flow]
+    folds = [Fold() for _ in range(shards)]
+    rest, rows = Rest(), []
+    parts = [[part for _, part in partials(one)] for one in flow]
     for number, step in enumerate(parts):
         if number == restart_at:
-            folds = [Fold(shards, pickle.loads(pickle.dumps(one.snapshot()))) for one in folds]
-            rest = Rest(shards, pickle.loads(pickle.dumps(rest.snapshot())))
+            folds = [Fold(pickle.loads(pickle.dumps(one.snapshot()))) for one in folds]
+            rest = Rest(pickle.loads(pickle.dumps(rest.snapshot())))
         for shard in order:
             turn = folds[shard].take([step[shard]])
             rows += turn.rows
@@ -244,7 +249,7 @@ def rows_of(flow: list[Events], shards: int, order: Sequence[int], restart_at: i
 def test_a_restart_and_the_order_of_shards_change_nothing_and_windows_add_up(
     stream: list[tuple[list[tuple[int, str, int]], int, int]], limit: int, shards: int, data: st.DataObject
 ) -> None:
-    flow = flow_of(stream, limit)
+    flow = flow_of(stream, limit, shards)
     rows = rows_of(flow, shards, range(shards))
 
     assert rows_of(flow, shards, data.draw(st.permutations(range(shards))), data.draw(st.integers(0, len(flow)))) == rows
@@ -265,7 +270,7 @@ def test_a_restart_and_the_order_of_shards_change_nothing_and_windows_add_up(
 
 def records_of(stream: list[Events], sink_parts: int) -> list[tuple[str, Any]]:
     kept = Parts()
-    run_main(kpi_flow(TestingSource(stream), kept, sink_parts, 8))  # type: ignore[no-untyped-call]
+    run_main(kpi_flow(TestingSource(stream), kept, sink_parts))  # type: ignore[no-untyped-call]
     return kept.items
 
 

@@ -90,17 +90,17 @@ class Run:
     """Two shards and their rest, restarted at each change."""
 
     def __init__(self) -> None:
-        self.folds, self.rest = [Fold(SHARDS) for _ in range(SHARDS)], Rest(SHARDS)
+        self.folds, self.rest = [Fold() for _ in range(SHARDS)], Rest()
 
     def restart(self) -> None:
-        self.folds = [Fold(SHARDS, pickle.loads(pickle.dumps(it.snapshot()))) for it in self.folds]
-        self.rest = Rest(SHARDS, pickle.loads(pickle.dumps(self.rest.snapshot())))
+        self.folds = [Fold(pickle.loads(pickle.dumps(it.snapshot()))) for it in self.folds]
+        self.rest = Rest(pickle.loads(pickle.dumps(self.rest.snapshot())))
 
     def take(self, made: TopicPlan, turns: Sequence[Turn]) -> list[Rows]:
         rows: list[Rows] = []
         for mine, mark, clock_ms in turns:
             told = [(time, group, *({"n": n, "x": x}[of] for of in made.measures)) for time, group, n, x in mine]
-            for number, (_, part) in enumerate(partials(events(made, told, {0: mark}, clock_ms), SHARDS)):
+            for number, (_, part) in enumerate(partials(events(replace(made, shards=SHARDS), told, {0: mark}, clock_ms))):
                 turn = self.folds[number].take([part])
                 rows += turn.rows + (self.rest.take([(number, turn.passed)]) if turn.passed else [])
         return rows
@@ -163,10 +163,10 @@ def test_what_stays_is_as_it_would_have_been_and_what_is_added_is_whole_or_not_t
 
 def rows_of(*stream: tuple[TopicPlan, Sequence[Event], int]) -> list[dict[str, Any]]:
     """Final rows of one shard and its rest, restarted before each plan."""
-    folded, rest, rows = Fold(1), Rest(1), list[Rows]()
+    folded, rest, rows = Fold(), Rest(), list[Rows]()
     for made, mine, promised_ms in stream:
-        folded = Fold(1, pickle.loads(pickle.dumps(folded.snapshot())))
-        rest = Rest(1, pickle.loads(pickle.dumps(rest.snapshot())))
+        folded = Fold(pickle.loads(pickle.dumps(folded.snapshot())))
+        rest = Rest(pickle.loads(pickle.dumps(rest.snapshot())))
         told = [(time, group, *({"n": n, "x": x}[of] for of in made.measures)) for time, group, n, x in mine]
         turn = folded.take([partial(made, told, Mark(max(time for time, *_ in mine) - LATENESS_MS, promised_ms))])
         rows += turn.rows + (rest.take([(0, turn.passed)]) if turn.passed else [])
@@ -206,15 +206,16 @@ def test_a_session_that_may_have_begun_before_the_change_is_left_out_of_the_rest
 def test_a_rest_that_waits_for_another_shard_is_told_under_the_changed_plan() -> None:
     #  shard 0   closed under the former plan: 1s is its first window
     #  shard 1   closes under the changed one: 1s is gone, the first is 2s
-    before, now = said(["1s", "2s"], ["s"], groups=2), said(["2s", "4s", "gap 1s"], ["s", "c"], 1, groups=2)
+    declared = said(["1s", "2s"], ["s"], groups=2), said(["2s", "4s", "gap 1s"], ["s", "c"], 1, groups=2)
+    before, now = (replace(made, shards=2) for made in declared)
     some = [(500, group, 1, 0.0) for group in "abc"]
-    first, second = (Fold(2).take([partial(made, [(t, g, n) for t, g, n, _ in some], 2_000)]).passed for made in (before, now))
+    first, second = (Fold().take([partial(made, [(t, g, n) for t, g, n, _ in some], 2_000)]).passed for made in (before, now))
     assert first is not None
     assert second is not None
-    rest = Rest(2)
+    rest = Rest()
     assert rest.take([(0, first)]) == []
 
-    rest = Rest(2, pickle.loads(pickle.dumps(rest.snapshot())))
+    rest = Rest(pickle.loads(pickle.dumps(rest.snapshot())))
     rows = finals(rest.take([(1, second)]))
 
     assert [(row["size"], row["start"], row["events"], row["s"], row["c"]) for row in rows if row["end"] == 2_000] == [
@@ -227,7 +228,7 @@ def test_a_kpi_under_a_former_name_with_another_meaning_begins_anew() -> None:
     declared = replace(
         planned("windows = ['10s']\nby = [['g']]\nkpis.n_max = { max = 'x' }\nkpis.x_max = { max = 'x' }", FIELDS), generation=1
     )
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(typed, [(1_000, "a", 7, 0.5)], -9_000)])
     rows = finals(folded.take([partial(declared, [(2_000, "a", 1.5), (12_000, "a", 2.5)], 20_000)]).rows)
 
@@ -257,7 +258,7 @@ def test_a_later_generation_goes_before_more_schema_versions_but_not_a_plan_that
 def test_rows_say_in_headers_what_began_later() -> None:
     before, now = said(["1s", "12s"], ["s"]), said(["1s", "12s", "2s"], ["s", "c", "top"], 1)
     now = replace(now, outputs=tuple(Output(f"kpi.t.{window.label}", 1, 2) for window in now.windows))
-    folded = Fold(1)
+    folded = Fold()
     folded.take([partial(before, [(500, "a", 1)], -3_500)])
     rows = folded.take([partial(now, [(600, "a", 1), (2_500, "a", 1)], 12_000)]).rows
     headers = {(topic, bytes(key or b"")): dict(more) for one in rows for topic, key, _, more in encode(one)}

@@ -21,12 +21,12 @@ Rows = Sequence[tuple[int, str | None, str | None, int]]
 
 
 def cut(rows: Rows, shards: int) -> dict[str, Partial]:
-    return dict(partials(events(replace(PLAN, parallelism=8), rows, {0: Mark(7, 8)}, 99, 3), shards))
+    return dict(partials(events(replace(PLAN, shards=shards), rows, {0: Mark(7, 8)}, 99, 3)))
 
 
-@pytest.mark.parametrize(("parallelism", "shards"), [(1, 1), (2, 2), (4, 3), (3, 3)])
-def test_a_group_set_has_no_more_shards_than_its_topic_is_parallel(parallelism: int, shards: int) -> None:
-    parts = partials(events(replace(PLAN, parallelism=parallelism), [], {0: Mark(7, 8)}, 99, 3), 3)
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_a_group_set_has_as_many_shards_as_its_topic_says_and_the_total_has_one(shards: int) -> None:
+    parts = partials(events(replace(PLAN, shards=shards), [], {0: Mark(7, 8)}, 99, 3))
     assert [key for key, _ in parts] == ["t||0", *(f"t|{names}|{shard}" for names in ("a", "a,b") for shard in range(shards))]
 
 

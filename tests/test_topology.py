@@ -12,7 +12,7 @@ from flows.vault import packed
 
 ROOT = Path(__file__).parents[1]
 OLD = {"version": 1}
-STATE = "{'version': 3, 'marks': {}, 'closed': (0, 0), 'scales': {}, 'since': {}, 'windows': {}, 'levels': {0: [%r]}}"
+STATE = "{'version': 4, 'marks': {}, 'closed': (0, 0), 'scales': {}, 'since': {}, 'windows': {}, 'levels': {0: [%r]}}"
 TABLE = bytearray(packed(pl.DataFrame({"a": range(5_000)})))
 TABLE[len(TABLE) // 2] ^= 255
 
@@ -20,12 +20,12 @@ TABLE[len(TABLE) // 2] ^= 255
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        (f"FoldLogic(4, set(), {OLD})", "state of version 1, this program reads version 3"),
-        (f"RestLogic(4, {OLD})", "state of version 1, this program reads version 3"),
-        (f"FoldLogic(4, set(), {STATE % b'ARROW1 but no more'})", ""),
-        (f"FoldLogic(4, set(), {STATE % b'no table'})", "a table that is cut short"),
-        (f"FoldLogic(4, set(), {STATE % bytes(TABLE)})", "a table that is none"),
-        (f"FoldLogic(4, set(), {STATE.replace('marks', 'remarks') % b''})", "'marks' (KeyError)"),
+        (f"FoldLogic(set(), {OLD})", "state of version 1, this program reads version 4"),
+        (f"RestLogic({OLD})", "state of version 1, this program reads version 4"),
+        (f"FoldLogic(set(), {STATE % b'ARROW1 but no more'})", ""),
+        (f"FoldLogic(set(), {STATE % b'no table'})", "a table that is cut short"),
+        (f"FoldLogic(set(), {STATE % bytes(TABLE)})", "a table that is none"),
+        (f"FoldLogic(set(), {STATE.replace('marks', 'remarks') % b''})", "'marks' (KeyError)"),
     ],
 )
 def test_a_state_that_cannot_be_read_ends_the_process_with_the_way_on(step: str, why: str) -> None:

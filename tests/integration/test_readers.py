@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from flows import topics
 from flows.connection import connection
-from flows.declaration import parse
+from flows.declaration import READERS, parse
 from flows.errors import ConfigError
 from flows.intake import Position
 from flows.outputs import Planner
@@ -24,7 +24,7 @@ from flows.reader import Duty, Emission, _Reader
 from flows.registry import Registry
 from flows.services import Services
 from flows.slices import Events
-from flows.source import READERS, KafkaSource, Reader
+from flows.source import KafkaSource, Reader
 from infra.embedded import Cluster
 from tests.batches import confluent
 from tests.integration.running import CLICK, T0_MS, Topic, asked, click, now_ms, until

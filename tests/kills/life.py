@@ -17,13 +17,14 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
 from flows import recovery, sink, source, vault
+from flows.declaration import READERS
 from flows.edge import Marker
 from flows.intake import Position, Reading
 from flows.reader import Duty, Emission
 from flows.records import Barrier, Record
 from flows.sink import Item, KafkaSink, State, WriteAhead
 from flows.slices import Events
-from flows.source import READERS, KafkaSource
+from flows.source import KafkaSource
 from flows.topology import FOLD, kpi_flow
 from flows.watermark import Mark
 from tests.kills.events import PARTITIONS, SPEC, TOPIC, Written, planned, schema_of
@@ -173,7 +174,7 @@ def live(life: Life) -> None:
     topic = FileTopic(life)
     ends = KafkaSource(cast("Any", topic), PARTS, durable=True, declared="kills")
     settings = {"log": life.log, "fate": fate, "fences": life.seeded != "no fencing"}
-    flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, 2, directory)
+    flow = kpi_flow(ends, KafkaSink(settings, "kills", durable=True, parts=PARTS, edge=FileEdge), PARTS, directory)
 
     def stop() -> None:
         topic.all_read.wait()
