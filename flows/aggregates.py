@@ -109,14 +109,15 @@ def _bins(edges: Sequence[float], values: pl.Series) -> pl.Series:
     """The number of the bin of each value, exactly. Of decimals an edge is what is written: 0.1 is not below 0.1."""
     if values.dtype.is_float():
         return pl.Series(np.searchsorted(edges, values.to_numpy(), side="right").astype(np.int32))
-    least = pl.Series([_least(edge, values.dtype) for edge in edges], dtype=pl.Int128)
-    return least.search_sorted(values.to_physical().cast(pl.Int128), side="right").cast(pl.Int32)
+    scale = values.dtype.scale if isinstance(values.dtype, pl.Decimal) else None
+    return _least(tuple(edges), scale).search_sorted(values.to_physical().cast(pl.Int128), side="right").cast(pl.Int32)
 
 
-def _least(edge: float, dtype: pl.DataType) -> int:
-    """The smallest value, in units of the last digit, that is not below an edge; one beyond all values for an edge beyond them."""
-    exact = Fraction(repr(edge)) * 10**dtype.scale if isinstance(dtype, pl.Decimal) else Fraction(edge)
-    return min(max(math.ceil(exact), -BEYOND), BEYOND)
+@lru_cache
+def _least(edges: tuple[float, ...], scale: int | None) -> pl.Series:
+    """Of each edge the smallest value, in units of the last digit, that is not below it; one beyond all values for an edge beyond them."""
+    exact = [Fraction(edge) if scale is None else Fraction(repr(edge)) * 10**scale for edge in edges]
+    return pl.Series([min(max(math.ceil(it), -BEYOND), BEYOND) for it in exact], dtype=pl.Int128)
 
 
 def _listings(kind: str, edges: Sequence[float]) -> dict[str, Listing]:

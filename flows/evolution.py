@@ -110,6 +110,8 @@ def _of_topic(both: _Both, time: str | None) -> Iterator[Change]:
         same.add("time")
     if set(old.by) == set(new.by) and _names(old) == _names(new):
         same.add("by")
+    if set(old.by) == set(new.by) == {()}:  # the total has one shard, whatever is said
+        same.add("shards")
     for name, why in (KEPT | REFUSED).items():
         was, now = getattr(old, name, None), getattr(new, name, None)
         if was != now:

@@ -85,10 +85,12 @@ def partial_tables(frame: pl.DataFrame, plan: TopicPlan) -> dict[tuple[str, ...]
 
 def _sharded(table: pl.DataFrame, plan: TopicPlan, group_set: tuple[str, ...]) -> dict[int, tuple[pl.DataFrame, int]]:
     """The rows of each shard, cut to what it keeps, and how many went into the rest. By crc32, so a group's shard never changes."""
-    if plan.shards == 1 or not group_set:
+    if not group_set:
         return {0: (table, 0)}
-    groups = [f"by:{path}" for path in group_set]
-    crcs, keep = limit.crcs(table, groups), limit.keep_of(plan)
+    groups, keep = [f"by:{path}" for path in group_set], limit.keep_of(plan)
+    if plan.shards == 1:
+        return {0: limit.cut(table, groups, keep, plan)}
+    crcs = limit.crcs(table, groups)
     hashes = [crcs] if len(table) > keep else []  # else nothing is cut
     table = table.with_columns((crcs % plan.shards).cast(pl.Int32).alias("shard"), *hashes)
     parts = table.partition_by("shard", as_dict=True, include_key=False)

@@ -104,6 +104,7 @@ def declaration(run: Run, topic: str = TOPIC) -> str:
         f"idle = {json.dumps(duration(spec.idle_ms))}",
         f"max_future = {json.dumps(duration(spec.max_future_ms))}",
         f"groups = {spec.max_groups}",
+        f"shards = {spec.shards}",
         f"by = {json.dumps([list(group_set) for group_set in spec.group_sets])}",
     ]
     if run.time_declared and spec.time:

@@ -1,6 +1,7 @@
 """The audit's recomputation against the specification: generated runs, from bytes to rows, without a broker."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ def audited(drawn: Run, outcome: Outcome, step: int) -> Audited:
 
 @pytest.mark.timeout(400)
 @settings(GENERATED, max_examples=200)
-@given(runs(), st.sampled_from([1000, 13]))
-def test_the_audit_says_what_the_specification_says(drawn: Run, step: int) -> None:
+@given(runs(), st.sampled_from([1000, 13]), st.integers(1, 4))
+def test_the_audit_says_what_the_specification_says(run: Run, step: int, shards: int) -> None:
+    drawn = replace(run, spec=replace(run.spec, shards=shards))
     outcome = expect(drawn.spec, drawn.steps)
     again = audited(drawn, outcome, step)
 

@@ -20,7 +20,7 @@ def test_every_partition_has_one_reader_and_no_more_readers_have_some_than_may(t
 
 
 @given(st.text(), st.integers(0, 40))
-def test_of_the_most_parallel_topics_partitions_go_to_the_readers_in_turns(topic: str, partitions: int) -> None:
+def test_partitions_of_a_topic_of_all_readers_go_to_them_in_turns(topic: str, partitions: int) -> None:
     first = zlib.crc32(topic.encode())
     for number in range(READERS):
         wanted = {partition for partition in range(partitions) if (first + partition) % READERS == number}

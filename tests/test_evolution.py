@@ -100,7 +100,8 @@ def must_refuse(old: Topic, new: Topic, time: str | None) -> bool:
     return bool(
         slice_ms(old.windows) != slice_ms(new.windows)
         or torn(old.windows, new.windows) is not None
-        or (old.where, old.lateness, old.groups, old.readers, old.shards) != (new.where, new.lateness, new.groups, new.readers, new.shards)
+        or (old.where, old.lateness, old.groups, old.readers) != (new.where, new.lateness, new.groups, new.readers)
+        or (old.shards != new.shards and new.by != ((),))
         or new.time not in (old.time, old.time or time)
         or by
         or kpis
@@ -161,6 +162,7 @@ T: dict[str, str | None] = {"t": "at"}
         (OLD.replace('"at"', '"ts"'), ("changed", "topics.t.time", "refused")),
         (OLD.replace('[[], ["a"]]', '[[], ["a"], ["b"]]'), ("changed", "topics.t.by", "refused")),
         (OLD.replace('[[], ["a"]]', '[["a"], []]'), ("changed", "topics.t.by", "kept")),
+        (OLD.replace("[defaults]", "[defaults]\nreaders = 2"), ("changed", "defaults.readers", "refused")),
         (OLD.replace("[topics.t]", '[topics.t]\nwhere = "a > 1"'), ("changed", "topics.t.where", "refused")),
         (OLD.replace("[defaults]", '[defaults]\nlateness = "9s"'), ("changed", "defaults.lateness", "refused")),
         (OLD.replace("[defaults]", '[defaults]\nupdate = "off"'), ("changed", "defaults.update", "kept")),
@@ -267,3 +269,8 @@ def test_a_window_is_not_put_together_of_what_stood_beside_what_it_was_put_toget
     before: list[str], after: list[str], length_ms: int | None
 ) -> None:
     assert torn(*([parse_window(text) for text in windows] for windows in (before, after))) == length_ms
+
+
+def test_the_shards_of_a_total_are_one_whatever_is_declared() -> None:
+    total = OLD.replace('[[], ["a"]]', "[[]]")
+    assert told(total, total.replace("[defaults]", "[defaults]\nshards = 4"), T) == [("changed", "defaults.shards", "kept")]

@@ -109,7 +109,7 @@ def hold_provisional(outcome: Outcome, result: Result) -> None:
 
 @pytest.mark.timeout(400)
 @GENERATED
-@given(runs().map(lasting), st.integers(1, 3))
+@given(runs().map(lasting), st.integers(1, 4))
 def test_the_flow_says_what_the_specification_says(drawn: Run, shards: int) -> None:
     hold(drawn, shards)
 
@@ -133,7 +133,7 @@ def test_of_sketches_the_flow_says_what_the_specification_says(drawn: Run, shard
 
 
 @settings(GENERATED, max_examples=60)
-@given(runs().map(lasting), st.integers(1, 2), st.data())
+@given(runs().map(lasting), st.integers(1, 4), st.data())
 def test_a_flow_that_is_started_again_anywhere_says_the_same(drawn: Run, shards: int, data: st.DataObject) -> None:
     hold(drawn, shards, data.draw(st.lists(st.integers(0, len(drawn.steps)), min_size=1, max_size=3, unique=True)))
 

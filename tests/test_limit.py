@@ -220,11 +220,12 @@ def test_a_group_that_goes_into_the_rest_has_no_final_row() -> None:
 # -- what is kept in memory
 
 
-def test_a_frame_of_many_groups_makes_small_partials() -> None:
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_a_frame_of_many_groups_makes_small_partials(shards: int) -> None:
     rows = [(1_000, f"group {number}", 1) for number in range(30_000)]
-    parts = dict(partials(events(replace(ONE, max_groups=80, shards=8), rows, {0: Mark()})))
+    parts = dict(partials(events(replace(ONE, max_groups=80, shards=shards), rows, {0: Mark()})))
 
-    assert [len(part.table) for part in parts.values() if part.table is not None] == [11] * 8
+    assert [len(part.table) for part in parts.values() if part.table is not None] == [80 // shards + 1] * shards
     assert sum(part.over for part in parts.values()) == 30_000 - 80
     assert sum(int(part.table["events"].sum()) for part in parts.values() if part.table is not None) == 30_000
 

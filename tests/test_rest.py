@@ -294,7 +294,7 @@ class Parts(Kept):
 def crowd(topic: str, groups: int = 300) -> list[Events]:
     """A group an event, over three minutes."""
     outputs = tuple(Output(f"kpi.{topic}.{window.label}", 1, 2) for window in ONE.windows)
-    made = replace(ONE, topic=topic, max_groups=40, outputs=outputs)
+    made = replace(ONE, topic=topic, max_groups=40, shards=4, outputs=outputs)
     flow = []
     for start_ms in range(0, 180_000, 5_000):
         rows = [(start_ms + number, f"group {number}", 1) for number in range(groups)]
@@ -308,6 +308,11 @@ def test_all_rests_of_a_group_set_go_through_one_sink_part() -> None:
     assert Counter(record.topic for _, record in items) == {"kpi.many.10s": 18, "kpi.many.1m": 3}
     assert len({record.key for _, record in items}) == 21
     assert len({part for part, _ in items}) == 1
+
+
+@pytest.mark.parametrize("topic", ["many", "shop.orders", "a"])
+def test_the_shards_of_a_group_set_share_the_sink_parts(topic: str) -> None:
+    assert Counter(part for part, _ in records_of(crowd(topic), 4)).keys() == {"0", "1", "2", "3"}
 
 
 def test_groups_over_the_limit_are_counted_and_told_in_one_line_a_topic(caplog: pytest.LogCaptureFixture) -> None:

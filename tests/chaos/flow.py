@@ -22,6 +22,7 @@ CONFIG = """
 windows  = ["1s", "5s"]
 lateness = "1s"
 idle     = "1h"
+shards   = 4
 topics   = {{ include = ["{topic}"] }}
 
 [topics."{topic}"]

@@ -28,6 +28,7 @@ topics   = {{ include = ["{topic}"] }}
 windows  = ["1s"]
 lateness = "1s"
 idle     = "1h"
+shards   = 4
 
 [topics."{topic}"]
 by = [[], ["shop"]]

@@ -34,6 +34,8 @@ SPEC = Spec(
     lateness_ms=1_000,
     idle_ms=86_400_000,
     group_sets=((), ("shop",)),
+    max_groups=3,
+    shards=2,
 )
 FIELDS = [
     {"name": "event_time", "type": MILLIS},
@@ -50,6 +52,8 @@ windows = ["1s", "5s"]
 lateness = "1s"
 idle = "1d"
 by = [[], ["shop"]]
+groups = 3
+shards = 2
 [topics."{TOPIC}".kpis]
 n = {{ count = "*" }}
 sum = {{ sum = "amount" }}
