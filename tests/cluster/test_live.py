@@ -181,7 +181,7 @@ def everything(topic: str) -> Counter[int]:
 def test_a_broker_that_is_killed_loses_nothing_and_is_seen(live: Live) -> None:
     topic, client = f"cluster.numbers.{time.time_ns()}", admin()
     client.create_topics([NewTopic(topic, 6, 3)])[topic].result()
-    within(30, lambda: len(client.list_topics(timeout=10).topics[topic].partitions) == 6)
+    within(30, lambda: len(client.list_topics(topic, timeout=10).topics[topic].partitions) == 6)
     writer = Writer(topic)
     writer.start()
     time.sleep(3)
