@@ -91,8 +91,8 @@ class Flow:
         self.home.mkdir(parents=True, exist_ok=True)
         chosen = ", ".join(f'"{re.escape(topic)}"'.replace("\\", "\\\\") for topic in self.given.topics)
         windows = ", ".join(f'"{window}"' for window in self.given.windows)
-        defaults = f'windows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\nreaders = {self.given.readers}\n'
-        defaults += f"shards = {self.given.shards}\n"
+        shared = f"readers = {self.given.readers}\nshards = {self.given.shards}\n"
+        defaults = f'windows = [{windows}]\ngroups = {GROUPS}\nidle = "{IDLE}"\n{shared}'
         topics = f"[defaults]\n{defaults}\n[defaults.topics]\ninclude = [{chosen}]\n"
         (self.home / "kpi.toml").write_text(topics + "".join(DECLARED.format(topic=topic) for topic in self.given.topics))
         self.port = free_port()

@@ -105,12 +105,12 @@ def _texts(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
 
 
-def _bins(edges: Sequence[float], values: pl.Series) -> pl.Series:
+def _bins(edges: tuple[float, ...], values: pl.Series) -> pl.Series:
     """The number of the bin of each value, exactly. Of decimals an edge is what is written: 0.1 is not below 0.1."""
     if values.dtype.is_float():
         return pl.Series(np.searchsorted(edges, values.to_numpy(), side="right").astype(np.int32))
     scale = values.dtype.scale if isinstance(values.dtype, pl.Decimal) else None
-    return _least(tuple(edges), scale).search_sorted(values.to_physical().cast(pl.Int128), side="right").cast(pl.Int32)
+    return _least(edges, scale).search_sorted(values.to_physical().cast(pl.Int128), side="right").cast(pl.Int32)
 
 
 @lru_cache
@@ -120,7 +120,7 @@ def _least(edges: tuple[float, ...], scale: int | None) -> pl.Series:
     return pl.Series([min(max(math.ceil(it), -BEYOND), BEYOND) for it in exact], dtype=pl.Int128)
 
 
-def _listings(kind: str, edges: Sequence[float]) -> dict[str, Listing]:
+def _listings(kind: str, edges: tuple[float, ...]) -> dict[str, Listing]:
     texts, numbers = tallies.tally_of(pl.String()), tallies.tally_of(pl.Int32())
     registers, wide = tallies.tally_of(pl.UInt16(), pl.UInt8()), _wide(kind)
     return {

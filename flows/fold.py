@@ -324,7 +324,7 @@ class Fold:
             self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
             return []
         self.updated_ms = clock_ms
-        folds = sum(plan.shards if group_set else 1 for group_set in plan.group_sets)
+        folds = sum(map(plan.shards_of, plan.group_sets))
         most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
         changed = self._changed()
         self.touched = [changed.slice(most)] if len(changed) > most else []

@@ -96,6 +96,10 @@ class TopicPlan:
         """The smallest stretch that is folded (see windows.slice_ms)."""
         return slice_ms(self.windows)
 
+    def shards_of(self, group_set: tuple[str, ...]) -> int:
+        """How many shards a group set has: the total has one, whatever is declared."""
+        return self.shards if group_set else 1
+
     @property
     def has_sessions(self) -> bool:
         """Whether partials carry the first and last event time of their events."""

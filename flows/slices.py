@@ -54,9 +54,8 @@ def partials(events: Events) -> Iterator[tuple[str, Partial]]:
     tables = {} if frame is None or frame.is_empty() else partial_tables(frame, plan)
     for group_set in plan.group_sets:
         table = tables.get(group_set)
-        count = plan.shards if group_set else 1
         parts = _sharded(table, plan, group_set) if table is not None else {}
-        for shard in range(count):
+        for shard in range(plan.shards_of(group_set)):
             key = f"{plan.topic}|{','.join(group_set)}|{shard}"
             part, over = parts.get(shard, (None, 0))
             yield key, Partial(plan, group_set, part, events.marks, events.partitions, events.clock_ms, events.offsets, over)
