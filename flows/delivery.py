@@ -109,7 +109,7 @@ def deliver(producer: Producer, rows: Sequence[Row]) -> None:
         rows = lighter or []
 
 
-def lighten(rows: Sequence[Row], failed: Iterable[Failure], alone: set[Sight]) -> list[Row] | None:
+def lighten(rows: Collection[Row], failed: Iterable[Failure], alone: set[Sight]) -> list[Row] | None:
     """The rows, those cut that are certainly too large; those that may be are added to `alone`. None when that changes nothing.
 
     A broker refuses the whole batch of a request: only what was refused on its own is certain.

@@ -28,6 +28,7 @@ from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 
 STATE_VERSION = 4
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
+WAITING = 10  # times as many as are told at a time may wait for it: more would be told of windows that have closed by then
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 CLOSED_BY = pl.Series("closed_by", ["idle", "data"])
 SLICES = 0  # the level of slices; that of larger stretches is their length
@@ -91,6 +92,7 @@ class Fold:
         self.updated_ms = NEVER
         self.touched: list[pl.DataFrame] = []
         self.unseen = 0  # rows of `touched` that came since it was narrowed
+        self.is_full = False  # as many wait as may, until some are told
         self.rests: list[pl.DataFrame] = []
         begun = {"marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}, "since": {}}
         state = state or {"version": STATE_VERSION, **begun}
@@ -139,7 +141,7 @@ class Fold:
         for last in partials:
             self._plan(last)
             if last.table is not None:
-                closed += self._add(last.plan, last.table)
+                closed += self._add(last.plan, last.table, last.partitions)
             over += last.over
             self.marks.update(last.marks)
             partitions = max(partitions, last.partitions)
@@ -198,7 +200,7 @@ class Fold:
         self.merger = Merger(plan, self.groups, limit.keep_of(plan))
         self.assemblers = {w.label: assembler(w, held.get(w.label, ())) for w in plan.windows if not w.is_fixed}
 
-    def _add(self, plan: TopicPlan, table: pl.DataFrame) -> int:
+    def _add(self, plan: TopicPlan, table: pl.DataFrame, partitions: int) -> int:
         if (plan.generation, plan.version) != (self.plan.generation, self.plan.version):
             table = aggregates.conform(table, self.plan, aggregates.scales(plan))
         late = table[START] <= self.closed_ms - self.plan.slice_ms
@@ -207,12 +209,30 @@ class Fold:
             table, gone = parted(table, ~late)
             closed = int(gone[aggregates.EVENTS].sum())
         self._put(SLICES, table)
-        if self.plan.update_ms is not None:
-            self.touched.append(table)
-            self.unseen += len(table) + TABLE_ROWS
-            if self.unseen > LOOSE_ROWS:
-                self.touched = [self._changed()]
+        if self.plan.update_ms is not None and not self.is_full:
+            self._touch(table, partitions)
         return closed
+
+    def _touch(self, table: pl.DataFrame, partitions: int) -> None:
+        """What changed waits to be told. What is alike is found when many rows wait, as that costs more than to fold them."""
+        self.touched.append(table)
+        self.unseen += len(table) + TABLE_ROWS
+        if self.unseen > LOOSE_ROWS:
+            self._wait(self._changed() if self._is_fresh(partitions) else table)
+
+    def _wait(self, changed: pl.DataFrame) -> None:
+        """These are told next, as many of them as may wait."""
+        most = WAITING * self._at_a_time()
+        self.touched, self.unseen, self.is_full = [changed.head(most)] if len(changed) else [], 0, len(changed) >= most
+
+    def _at_a_time(self) -> int:
+        """How many slices and groups are told at a time."""
+        folds, plan = sum(map(self.plan.shards_of, self.plan.group_sets)), self.plan
+        return max(1, ROWS_A_SECOND * (plan.update_ms or 0) // 1000 // (folds * len(plan.windows)))
+
+    def _is_fresh(self, partitions: int) -> bool:
+        """Whether none of the partitions lags; what is known of others is of some that are gone."""
+        return all(mark.fresh for partition, mark in self.marks.items() if partition < partitions)
 
     def _put(self, level: int, table: pl.DataFrame) -> None:
         """Add to a level, to be merged later."""
@@ -320,14 +340,12 @@ class Fold:
         plan = self.plan
         if plan.update_ms is None or not self.touched or clock_ms < self.updated_ms + plan.update_ms:
             return []
-        if not all(mark.fresh for partition, mark in self.marks.items() if partition < partitions):  # others are gone
-            self.touched = self.touched[-1:]  # what changed while catching up will be told by the finals
+        if not self._is_fresh(partitions):
+            self._wait(self.touched[-1])  # what changed while catching up will be told by the finals
             return []
         self.updated_ms = clock_ms
-        folds = sum(map(plan.shards_of, plan.group_sets))
-        most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
-        changed = self._changed()
-        self.touched = [changed.slice(most)] if len(changed) > most else []
+        changed, most = self._changed(), self._at_a_time()
+        self._wait(changed.slice(most))
         if not len(changed):
             return []
         table = self._so_far(changed.head(most))

@@ -1,4 +1,4 @@
-"""The loops over records and messages, compiled. In: bytes, and where each record or message lies. Out: numbers and places. Pure.
+"""The loops over records, messages and rows, compiled. In: bytes, and where each of them lies; numbers. Out: the same. Pure.
 
 Plain loops, as numba compiles them: once for each kind of processor, into its cache beside this file (or in NUMBA_CACHE_DIR), and they run
 without the interpreter's lock. None reads beyond the `end` that it is given; IndexError where a place is not in the bytes at all.
@@ -189,3 +189,33 @@ def prefixed(octets: Octets, start: Ints, length: Ints, written: Octets) -> int:
             written[at + index] = octets[start[row] + index]
         at += length[row]
     return at
+
+
+@_compiled(_INT, types.Array(types.int64, 1, "C", readonly=True), types.uint8[::1], _INTS)
+def zigzags(numbers: Ints, written: Octets, length: Ints) -> int:
+    """Write varints one behind the other; result: how many bytes that takes, ten a number at most. `length`: of each."""
+    at = 0
+    for row in range(len(numbers)):
+        begin, rest = at, np.uint64((numbers[row] << 1) ^ (numbers[row] >> 63))
+        while rest > np.uint64(0x7F):
+            written[at] = rest & np.uint64(0x7F) | np.uint64(0x80)
+            rest >>= np.uint64(7)
+            at += 1
+        written[at] = rest
+        at += 1
+        length[row] = at - begin
+    return at
+
+
+@_compiled(types.void, _OCTETS, types.int64[:, ::1], types.int64[:, ::1], types.uint8[::1])
+def rows(octets: Octets, start: Ints, length: Ints, written: Octets) -> None:
+    """Write rows one behind the other, each put together of stretches of bytes. `start`, `length`: a column a row."""
+    at = 0
+    for row in range(start.shape[1]):
+        for cell in range(len(start)):
+            begin, size = start[cell, row], length[cell, row]
+            if not 0 <= begin <= begin + size <= len(octets):
+                raise IndexError
+            for index in range(size):
+                written[at + index] = octets[begin + index]
+            at += size

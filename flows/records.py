@@ -87,6 +87,22 @@ class Block(Collection[Row]):
         return any(row == it for it in self)
 
 
+@dataclass(frozen=True, slots=True)
+class Joined(Collection[Row]):
+    """Rows of several collections, one after the other; each row of a Block is made when it is wanted, and gone after that."""
+
+    parts: tuple[Collection[Row], ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(self.parts)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row in part for part in self.parts)
+
+
 class Barrier(NamedTuple):
     """Everything before it is durable. `offsets`: (topic, partition, next offset) that may be shown to Kafka's tools."""
 

@@ -21,7 +21,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from flows import metrics
 from flows.delivery import deliver
 from flows.edge import Edge, Marker
-from flows.records import Barrier, Block, Row
+from flows.records import Barrier, Block, Joined, Row
 from flows.stop import BEGIN_ANEW, MISMATCH, Stop, leave
 from flows.transactions import Transactions
 
@@ -154,7 +154,7 @@ class WriteAhead(StatefulSinkPartition[Item, State]):
         """One transaction with every pending row above the marker."""
         marker = self._transactions.marker
         closed = [closed for closed in self._pending if marker is None or closed.sequence > marker.sequence]
-        rows = [row for one in closed for rows in one.rows for row in rows]
+        rows = Joined(tuple(rows for one in closed for rows in one.rows))
         if rows:
             with metrics.transaction.labels(self._edge.part).time():
                 self._transactions.commit(rows, Marker(self._lineage, *self._last(), self._run))

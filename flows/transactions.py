@@ -6,7 +6,7 @@ Every error that a transaction can meet is judged here. What each needs was meas
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -74,7 +74,7 @@ class Transactions:
             admit(self.marker)
         edge.outage.worked(edge.transactional_id)
 
-    def commit(self, rows: Sequence[Row], marker: Marker) -> None:
+    def commit(self, rows: Collection[Row], marker: Marker) -> None:
         """One transaction with all rows and the marker. Returns when it is committed: aborted ones were done again."""
         self._begin_s = self._clock()
         alone: set[Sight] = set()
@@ -89,7 +89,7 @@ class Transactions:
                 self._pause(min(5.0, 0.1 * 2**attempt))
             rows = lighter or rows
 
-    def _attempt(self, rows: Sequence[Row], marker: Marker, alone: set[Sight]) -> list[Failure]:
+    def _attempt(self, rows: Collection[Row], marker: Marker, alone: set[Sight]) -> list[Failure]:
         """What did not arrive. Afterwards the marker tells whether it was committed; if not, the transaction is aborted."""
         begin = self._clock()
         delivery = Delivery(self._producer, alone)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 import fastavro
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flows import encoder
 from flows.encoder import AT_ONCE, NULL, SOME, chosen, column, decimals, fixed, joined, listed, optional_doubles, texts, unscaled, zigzags
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2}
@@ -76,9 +78,24 @@ def test_columns_make_a_row_one_after_the_other(rows: list[tuple[float, bool, st
 @given(st.data())
 def test_a_column_is_written_as_its_values_are_alone_nulls_included(avro: Any, dtype: Any, values: Any, data: st.DataObject) -> None:
     found = data.draw(st.lists(st.none() | values, max_size=6))
-    rows = joined(column(pl.Series(found, dtype=dtype), ["null", avro]))
+    with mock.patch.object(encoder, "FEW", data.draw(st.sampled_from([0, encoder.FEW]))):
+        rows = joined(column(pl.Series(found, dtype=dtype), ["null", avro]))
     assert read(["null", avro], rows) == found
     assert avro == DECIMAL or rows == written(["null", avro], found)
+
+
+@pytest.mark.parametrize("count", [encoder.FEW - 1, encoder.FEW, 2 * AT_ONCE + 1])
+def test_many_texts_are_written_as_alone(count: int) -> None:
+    found = [(None, "", "a", "ü", "k" * 200)[number % 5] for number in range(count)]
+    assert joined(column(pl.Series(found), ["null", "string"])) == written(["null", "string"], found)
+    named = [(it or "b")[:1] for it in found]
+    assert joined(column(pl.Series(named, dtype=pl.Enum(["a", "b", "ü", "k"])), "string")) == written("string", named)
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, 5), (4, 1)])
+def test_bytes_that_are_not_there_make_no_row(start: int, length: int) -> None:
+    with pytest.raises(IndexError):
+        joined([fixed(np.zeros(4, np.uint8))._replace(start=np.array([start]), length=np.array([length]))])
 
 
 def test_a_value_is_chosen_or_stands_there_already() -> None:

@@ -365,6 +365,31 @@ def test_what_was_over_the_limit_is_told_next_time_and_each_group_once(monkeypat
     assert {row["g"] for row in first + second} == set("abcdefg")
 
 
+def test_no_more_wait_to_be_told_than_ten_updates_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "ROWS_A_SECOND", 4)
+    monkeypatch.setattr(fold, "LOOSE_ROWS", 100)
+    folded, groups = Fold(), [f"{number:03}" for number in range(300)]
+    turns = [partial(BY, [(1_000, group) for group in groups], NEVER, 1_000), *(partial(BY, [], NEVER, 1_000 * n) for n in range(2, 20))]
+    told = [{row["g"] for row in provisional(folded.take([one]).rows)} for one in turns]
+    changed = provisional(folded.take([partial(BY, [(2_000, "299")], NEVER, 20_000)]).rows)
+
+    assert list(map(len, told)) == [4] * fold.WAITING + [0] * (19 - fold.WAITING)
+    assert len(set[str]().union(*told)) == 4 * fold.WAITING
+    assert [(row["g"], row["events"]) for row in changed] == [("299", 2)], "one that changes again is told"
+    assert {row["g"] for row in finals(folded.take([partial(BY, [], 10_000, 21_000)]).rows)} == set(groups)
+
+
+def test_what_changes_while_a_partition_lags_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing will be told of it; to find what is alike in so many rows took a third of a worker's time when it caught up."""
+    monkeypatch.setattr(fold, "LOOSE_ROWS", 100)
+    folded, lagging = Fold(), Mark(fresh=False)
+    folded.take([partial(BY, [(1_000, "first")], lagging, 1_000)])
+    monkeypatch.setattr(Fold, "_changed", None)
+    for number in range(5):
+        folded.take([partial(BY, [(1_000, f"{number} {group}") for group in range(200)], lagging, 2_000 + number)])
+        assert sum(map(len, folded.touched)) <= 200
+
+
 def test_finals_know_no_limit() -> None:
     made = replace(BY, update_ms=1, max_groups=100_000)
     rows = [(1_000, str(group)) for group in range(6_000)]

@@ -16,6 +16,7 @@ LAYERS = (
     {"errors", "stop"},  # why something ends
     {"outage", "exposition", "question"},  # whether Kafka answers
     {"durations", "windows"},
+    {"loops"},  # what is compiled
     {"encoder"},  # Avro in columns
     {
         "said",
@@ -36,7 +37,6 @@ LAYERS = (
         "batches",
         "columns",
         "cursor",
-        "loops",
         "message",
         "slices",
         "limit",
