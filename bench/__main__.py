@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--events", type=int, default=16_000_000, help="how many (%(default)s); slow peers read a quarter or a twentieth of them"
+        "--events", type=int, default=32_000_000, help="how many (%(default)s); slow peers read an eighth or a fortieth of them"
     )
     parser.add_argument("--groups", type=int, default=1_000, help="how many the events are of (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="in turns (%(default)s)")

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".bench" / "bin" / "python"  # what bench/requirements.lock makes: `make bench-setup`
 THREE = "10s,1m,5m"
 TWELVE = "10s,20s,30s,1m,2m,5m,10m,15m,20m,30m,45m,1h"
-QUARTER, TWENTIETH = "bench.quarter.clicks", "bench.twentieth.clicks"
-PARTS = {TOPIC: 1, QUARTER: 4, TWENTIETH: 20}
+EIGHTH, FORTIETH = "bench.eighth.clicks", "bench.fortieth.clicks"
+PARTS = {TOPIC: 1, EIGHTH: 8, FORTIETH: 40}
 
 FLOW, BARE = "flow", "bare"
 
@@ -103,21 +103,21 @@ CONTENDERS = (
         "kafka-streams",
         "Kafka Streams",
         "Caching on, one repartition by country for all sizes, at least once, two threads of one JVM (bench/peers/kafka_streams).",
-        QUARTER,
+        EIGHTH,
         _peer("kafka-streams", COMMANDS["kafka-streams"]),
     ),
     Contender(
         "stock-bytewax",
         "stock Bytewax",
         "`KafkaSource` in batches of 10,000, fastavro, a `fold_window` a size, not ordered, no recovery, 2 workers (bench/peers/stock.py).",
-        TWENTIETH,
+        FORTIETH,
         _peer("stock-bytewax", COMMANDS["stock-bytewax"]),
     ),
     Contender(
         "quix-streams",
         "Quix Streams",
         "By country through one partition, amounts alone; a tumbling window a size, final rows, at least once (bench/peers/quix.py).",
-        TWENTIETH,
+        FORTIETH,
         _peer("quix-streams", COMMANDS["quix-streams"]),
     ),
     Contender(

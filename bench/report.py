@@ -18,8 +18,8 @@ SHORT = "**A short run: it shows that all results are right, and this page; its 
 NOT_SHOWN = """\
 - All of it shares the cores with the broker: what one contender leaves of them, the broker takes. With more cores the distances change.
 - The bare consumer is no engine: it neither decodes nor keeps anything. Beside it stands what is left of the client's own speed.
-- Slow peers read a smaller topic of the same events, so that a run ends in reasonable time: Kafka Streams a quarter of them, stock Bytewax
-  and Quix Streams a twentieth. Every rate is of seconds of work, not of hours.
+- Slow peers read a smaller topic of the same events, so that a run ends in reasonable time: Kafka Streams an eighth of them, stock Bytewax
+  and Quix Streams a fortieth. Every rate is of seconds of work, not of hours.
 - The flow's time is the shortest, so what comes at its end weighs most there: its last rows wait for an epoch of a second to end.
 - The engines promise different things. Only the flow's first line is exactly once, end to end; the peers run at least once, and stock
   Bytewax has no recovery at all, which makes those faster, not slower.
