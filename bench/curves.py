@@ -88,9 +88,8 @@ events. Of 100,000 groups, with 5,000 events a second, a window of 10 s sees hal
 every row is merged, encoded and written in each size."""
 DENSE_GROUPS = """The same, twenty times as dense: now a window of 10 s sees ten events of each of 100,000 groups, and there is a row for
 eight events in all. So what costs is rows, not groups."""
-MORE_SHARDS = """As before, but with `shards = 4`: each takes a quarter of the groups. Small tables cost by the piece. To large ones
-polars takes several threads, which compete with readers and broker: with one (`POLARS_MAX_THREADS=1`) a single shard of 100,000 groups
-costs 0.9 CPU s a million events, too. (See [scaling.md](scaling.md#readers-and-shards).)"""
+MORE_SHARDS = """As before, but with `shards = 4`: each takes a quarter of the groups. With one worker there is nothing to share, so what
+differs is what small tables cost, by the piece, and chance. (See [scaling.md](scaling.md#readers-and-shards).)"""
 MANY_SIZES = """A size costs its rows: it is merged from the next smaller one that divides it, never from events. The large sizes have few
 windows in this stretch of event time, and add little."""
 MANY_PARTITIONS = """A frame holds all partitions of a topic that its reader has, so more of them make no more frames. Each is judged by

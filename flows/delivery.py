@@ -115,11 +115,14 @@ def lighten(rows: Collection[Row], failed: Iterable[Failure], alone: set[Sight])
     A broker refuses the whole batch of a request: only what was refused on its own is certain.
     """
     large = {failure.row for failure in failed if failure.too_large}
+    if not large:
+        return None
     certain = large if len(large) == 1 else large & alone
     suspected = large - alone
     alone |= large
-    lighter = [cut(row) if row[:3] in certain else row for row in rows]
-    return lighter if suspected or lighter != list(rows) else None
+    if not suspected and all(cut(row) == row for row in rows if row[:3] in certain):
+        return None
+    return [cut(row) if row[:3] in certain else row for row in rows]
 
 
 def cut(row: Row) -> Row:

@@ -1,9 +1,9 @@
 """Avro in columns. In: columns and their Avro types. Out: the encoded bytes of each row. Pure.
 
     cells    a buffer that holds the bytes of every value of a column, and where each begins, and how long it is
-    row      cell after cell: one gather over the buffers of all columns puts thousands of rows together
+    row      cell after cell: one compiled loop over the buffers of all columns puts thousands of rows together
 
-Row by row fastavro takes 11 µs a KPI row, more than all else that the flow does with it; so it is about 1.3 µs (docs/decisions/0009).
+Row by row fastavro takes 11 µs a KPI row, more than all else that the flow does with it; so it is about 0.25 µs (docs/decisions/0009).
 Only the types that a KPI record and a simulated event have; fastavro reads it all back in the tests.
 """
 

@@ -28,7 +28,6 @@ from flows.windows import END, START, WINDOW, Window, bounds, cascade, start_of
 
 STATE_VERSION = 4
 ROWS_A_SECOND = 5_000  # provisional rows of a topic; finals are never held back
-WAITING = 10  # times as many as are told at a time may wait for it: more would be told of windows that have closed by then
 Placed = tuple[pl.DataFrame, Any]  # a table of windows of one size, and their ENDs as an array
 CLOSED_BY = pl.Series("closed_by", ["idle", "data"])
 SLICES = 0  # the level of slices; that of larger stretches is their length
@@ -92,7 +91,7 @@ class Fold:
         self.updated_ms = NEVER
         self.touched: list[pl.DataFrame] = []
         self.unseen = 0  # rows of `touched` that came since it was narrowed
-        self.is_full = False  # as many wait as may, until some are told
+        self.is_full = False  # LOOSE_ROWS wait, so no more may until some are told
         self.rests: list[pl.DataFrame] = []
         begun = {"marks": {}, "closed": (NEVER, NEVER), "levels": {}, "windows": {}, "scales": {}, "since": {}}
         state = state or {"version": STATE_VERSION, **begun}
@@ -140,10 +139,10 @@ class Fold:
         before_ms, partitions, last = self.closed_ms, 0, None
         for last in partials:
             self._plan(last)
+            self.marks.update(last.marks)
             if last.table is not None:
                 closed += self._add(last.plan, last.table, last.partitions)
             over += last.over
-            self.marks.update(last.marks)
             partitions = max(partitions, last.partitions)
         if last is not None:
             rows += self._close(*(topic_watermark(self.marks, partitions, promises=promises) for promises in (True, False)))
@@ -174,6 +173,8 @@ class Fold:
             self.rests = [table for rest in self.rests if (table := renumbered(conformed(rest), before, self.plan)) is not None]
             self.published = None if self.published is None else renumbered(self.published, before, self.plan)
         self.scales = aggregates.scales(self.plan)
+        if self.plan.update_ms is None:
+            self.touched, self.unseen, self.is_full = [], 0, False
 
     def _reached(self) -> int:
         """Where no slice ends later that anything was folded in; NEVER where nothing was. The watermarks tell all shards the same."""
@@ -217,18 +218,23 @@ class Fold:
         """What changed waits to be told. What is alike is found when many rows wait, as that costs more than to fold them."""
         self.touched.append(table)
         self.unseen += len(table) + TABLE_ROWS
-        if self.unseen > LOOSE_ROWS:
-            self._wait(self._changed() if self._is_fresh(partitions) else table)
+        if self.unseen <= LOOSE_ROWS:
+            return
+        if self._is_fresh(partitions):
+            self._wait(self._changed())
+        else:
+            self._forget()
 
     def _wait(self, changed: pl.DataFrame) -> None:
-        """These are told next, as many of them as may wait."""
-        most = WAITING * self._at_a_time()
-        self.touched, self.unseen, self.is_full = [changed.head(most)] if len(changed) else [], 0, len(changed) >= most
+        """These are told next: the first first, or any LOOSE_ROWS of them where they are more."""
+        self.is_full = len(changed) >= LOOSE_ROWS
+        if len(changed) > LOOSE_ROWS:
+            changed = changed.sample(LOOSE_ROWS, seed=self.updated_ms % 2**32)  # always others, or the last ones never had their turn
+        self.touched = [changed] if len(changed) else []
 
-    def _at_a_time(self) -> int:
-        """How many slices and groups are told at a time."""
-        folds, plan = sum(map(self.plan.shards_of, self.plan.group_sets)), self.plan
-        return max(1, ROWS_A_SECOND * (plan.update_ms or 0) // 1000 // (folds * len(plan.windows)))
+    def _forget(self) -> None:
+        """What changed while catching up will be told by the finals; but for the last table, which may be at the end."""
+        self.touched, self.unseen, self.is_full = self.touched[-1:], 0, False
 
     def _is_fresh(self, partitions: int) -> bool:
         """Whether none of the partitions lags; what is known of others is of some that are gone."""
@@ -341,10 +347,12 @@ class Fold:
         if plan.update_ms is None or not self.touched or clock_ms < self.updated_ms + plan.update_ms:
             return []
         if not self._is_fresh(partitions):
-            self._wait(self.touched[-1])  # what changed while catching up will be told by the finals
+            self._forget()
             return []
         self.updated_ms = clock_ms
-        changed, most = self._changed(), self._at_a_time()
+        folds = sum(map(plan.shards_of, plan.group_sets))
+        most = max(1, ROWS_A_SECOND * plan.update_ms // 1000 // (folds * len(plan.windows)))
+        changed = self._changed()
         self._wait(changed.slice(most))
         if not len(changed):
             return []

@@ -184,8 +184,8 @@ def test_the_page_says_how_it_came_about_and_repeats_the_limit_beside_each_list_
     assert said.count("| bare consumer | 2,375,000") == 2
     assert "| the flow, exactly once | 1,000,000 (1,000,000 to 1,000,000) | 0.421 | 1 | 100 |" in said
     assert "- Quix Streams: wrong results: 3 rows missing" in said
-    assert "**Kafka Streams**, 2,000,000 events" in said
-    assert "**Quix Streams**, 400,000 events" in said
+    assert "**Kafka Streams**, 1,000,000 events" in said
+    assert "**Quix Streams**, 200,000 events" in said
 
 
 def test_rows_of_several_lists_of_windows_name_them() -> None:

@@ -1,10 +1,12 @@
 """Rows sent at once: each arrives, or the sender hears of it."""
 
+from unittest.mock import Mock
+
 import pytest
 from confluent_kafka import KafkaError
 
-from flows.delivery import Undelivered, cut, deliver
-from flows.records import DEAD, Record
+from flows.delivery import Failure, Undelivered, cut, deliver, lighten
+from flows.records import DEAD, Joined, Record
 from tests import atomic_log
 from tests.atomic_log import Log, LogEdge, fault
 
@@ -58,6 +60,20 @@ def test_a_dead_letter_that_is_refused_all_the_same_is_an_error(log: Log) -> Non
     log.fail("deliver", *[LARGE] * 9)
     with pytest.raises(Undelivered, match=r"kpi\.dead-letters: 1 of 1 rows were not delivered: MSG_SIZE_TOO_LARGE"):
         deliver(LogEdge(log).idempotent(), ROWS[:1])
+
+
+def test_rows_are_not_made_again_where_none_was_too_large() -> None:
+    """Each time takes as much memory as all of them, and an outage has many times."""
+    assert lighten(Mock(spec=Joined), [Failure(fault(KafkaError._MSG_TIMED_OUT).args[0], ROWS[0][:3])], set()) is None
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_of_several_collections_of_rows_only_the_one_that_is_too_large_is_cut(*, alone: bool) -> None:
+    large = Record("kpi.t.10s", b"k", b"v" * 100_000)
+    rows, failed = Joined(((ROWS[0], large), (ROWS[1],))), [Failure(LARGE.args[0], large[:3])]
+    found = lighten(rows, failed, {large[:3]} if alone else set())
+    assert found == [ROWS[0], cut(large), ROWS[1]]
+    assert lighten(found, [Failure(LARGE.args[0], found[1][:3])], {found[1][:3]}) is None, "what was cut is not cut again"
 
 
 def test_a_row_is_cut_once() -> None:

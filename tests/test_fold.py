@@ -365,29 +365,47 @@ def test_what_was_over_the_limit_is_told_next_time_and_each_group_once(monkeypat
     assert {row["g"] for row in first + second} == set("abcdefg")
 
 
-def test_no_more_wait_to_be_told_than_ten_updates_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_too_many_changed_some_wait_and_the_others_are_told_when_they_change_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "ROWS_A_SECOND", 4)
-    monkeypatch.setattr(fold, "LOOSE_ROWS", 100)
+    monkeypatch.setattr(fold, "LOOSE_ROWS", 40)
     folded, groups = Fold(), [f"{number:03}" for number in range(300)]
     turns = [partial(BY, [(1_000, group) for group in groups], NEVER, 1_000), *(partial(BY, [], NEVER, 1_000 * n) for n in range(2, 20))]
     told = [{row["g"] for row in provisional(folded.take([one]).rows)} for one in turns]
     changed = provisional(folded.take([partial(BY, [(2_000, "299")], NEVER, 20_000)]).rows)
 
-    assert list(map(len, told)) == [4] * fold.WAITING + [0] * (19 - fold.WAITING)
-    assert len(set[str]().union(*told)) == 4 * fold.WAITING
-    assert [(row["g"], row["events"]) for row in changed] == [("299", 2)], "one that changes again is told"
+    assert list(map(len, told)) == [4] * 10 + [0] * 9
+    assert len(set[str]().union(*told)) == 40
+    assert [(row["g"], row["events"]) for row in changed] == [("299", 2)]
     assert {row["g"] for row in finals(folded.take([partial(BY, [], 10_000, 21_000)]).rows)} == set(groups)
 
 
-def test_what_changes_while_a_partition_lags_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_too_many_change_all_the_time_each_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "ROWS_A_SECOND", 4)
+    monkeypatch.setattr(fold, "LOOSE_ROWS", 20)
+    folded, groups = Fold(), [f"{number:03}" for number in range(60)]
+    told = set()
+    for number in range(300):
+        one = partial(BY, [(1_000, group) for group in groups], NEVER, 1_000 * number)
+        assert one.table is not None
+        told |= {row["g"] for row in provisional(folded.take([replace(one, table=one.table.sort("by:g"))]).rows)}
+
+    assert told == set(groups)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_changes_while_a_partition_lags_is_not_looked_through(monkeypatch: pytest.MonkeyPatch, *, together: bool) -> None:
     """Nothing will be told of it; to find what is alike in so many rows took a third of a worker's time when it caught up."""
     monkeypatch.setattr(fold, "LOOSE_ROWS", 100)
     folded, lagging = Fold(), Mark(fresh=False)
-    folded.take([partial(BY, [(1_000, "first")], lagging, 1_000)])
-    monkeypatch.setattr(Fold, "_changed", None)
-    for number in range(5):
-        folded.take([partial(BY, [(1_000, f"{number} {group}") for group in range(200)], lagging, 2_000 + number)])
-        assert sum(map(len, folded.touched)) <= 200
+    stream = [partial(BY, [(1_000, f"{number} {group}") for group in range(200)], lagging, 2_000 + number) for number in range(9)]
+    with monkeypatch.context() as without:
+        without.setattr(Fold, "_changed", None)
+        for turn in [stream] if together else [[one] for one in stream]:
+            assert provisional(folded.take(turn).rows) == []
+            assert sum(map(len, folded.touched)) == 200
+    told = provisional(folded.take([partial(BY, [(1_000, "young")], NEVER, 3_000)]).rows)
+
+    assert {row["g"] for row in told} == {"young", *(f"8 {group}" for group in range(200))}, "it has caught up"
 
 
 def test_finals_know_no_limit() -> None:
