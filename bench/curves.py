@@ -11,6 +11,7 @@ from typing import Any
 from bench.figures import EVENTS_A_SECOND
 
 MANY = 4.0  # times as many events as other curves have, where what is compared would take a second or two else
+LONG_S = 2.0  # a shorter run is over, but for the wait for its last epoch, before a quarter of it is seen
 SIZES = ("10s", "1m", "5m", "20s", "30s", "2m", "10m", "15m", "20m", "30m", "45m", "1h")  # the first three are those of BASE
 
 
@@ -190,7 +191,8 @@ Made by `{command}` on {date}; do not edit. Medians of {rounds} round(s); {cores
 
 Unless a curve says otherwise: {events:,} events of 35 bytes, 1 topic of 4 partitions, 1,000 groups, windows of 10 s, 1 m and 5 m, 1 worker,
 exactly once, 5,000 events a second of event time in each topic. Events a second are from the first counted event to the last final row in
-Kafka, and once more without the first quarter of the events, so without what a start costs; CPU is that of the flow's processes alone.
+Kafka, and of runs of two seconds and more once again without the first quarter of the events, so without what a start costs; CPU is that
+of the flow's processes alone.
 Every event was in exactly one final row of each size, or there would be no figure.
 
 ![curves](scale.svg)
@@ -225,6 +227,11 @@ def _table(curve: Curve, points: Sequence[Mapping[str, Any]]) -> str:
     figures = {head: of for head, of in curve.figures.items() if any(of[0] in middle for _, middle in middles)}
     text = f"| {curve.axis} | {' | '.join(figures)} |\n|---|{'---|' * len(figures)}\n"
     for label, middle in middles:
-        cells = [format(middle[key], spec) if key in middle else "" for key, spec in figures.values()]
+        cells = [format(middle[key], spec) if _says(middle, key) else "" for key, spec in figures.values()]
         text += f"| {label} | {' | '.join(cells)} |\n"
     return text
+
+
+def _says(figures: Mapping[str, float], key: str) -> bool:
+    """Whether there is such a figure, and it says something."""
+    return key in figures and (key != "later_rate" or figures["events"] / figures["rate"] >= LONG_S)

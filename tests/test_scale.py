@@ -48,6 +48,13 @@ def test_a_figure_that_a_round_lacks_is_left_out() -> None:
     assert medians([{"a": 1, "b": 2}, {"a": 3}]) == {"a": 2}
 
 
+def test_what_came_after_the_first_quarter_is_told_of_long_runs_alone() -> None:
+    rounds = [{"events": 4_000_000, "rate": rate, "later_rate": 1e6, "cpu_s": 1, "peak_mb": 400, "rows": 10} for rate in (2.1e6, 1.9e6)]
+    points = [{"x": number, "label": f"{number}", "rounds": [one]} for number, one in enumerate(rounds)]
+    told = page({**RESULTS, "curves": {"topics": points}})
+    assert "| 0 | 2,100,000 |  | 1.00 | 400 | 10 |\n| 1 | 1,900,000 | 1,000,000 | 1.00 | 400 | 10 |\n" in told
+
+
 def test_each_curve_turns_one_thing_and_goes_through_the_base_case() -> None:
     for name, curve in CURVES.items():
         events = curve.points[-1].events  # that many in each point, unless the curve is of events
