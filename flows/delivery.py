@@ -1,6 +1,6 @@
 """Rows on their way into Kafka. In: records. Out: those that did not arrive, each with its error."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -90,7 +90,7 @@ def wait(call: Callable[[float], Result], seconds: float = WAIT_S) -> Result:
         raise cause or KafkaException(fatal) from None
 
 
-def deliver(producer: Producer, rows: Sequence[Row]) -> None:
+def deliver(producer: Producer, rows: Collection[Row]) -> None:
     """Every row is in Kafka when this returns; one too large is there as a dead letter. Raises Undelivered."""
     alone: set[Sight] = set()
     while rows:
@@ -99,7 +99,9 @@ def deliver(producer: Producer, rows: Sequence[Row]) -> None:
             delivery.send(rows)
             failed = delivery.arrive()
         except KafkaException as raised:
-            raise Undelivered(f"{rows[0][0]}: {len(rows)} rows may not have been delivered: {raised.args[0].str()}") from raised
+            raise Undelivered(f"{next(iter(rows))[0]}: {len(rows)} rows may not have been delivered: {raised.args[0].str()}") from raised
+        if not failed:
+            return
         refused = {failure.row for failure in failed}
         lighter = lighten([row for row in rows if row[:3] in refused], failed, alone)
         lost = failed if lighter is None else [failure for failure in failed if not failure.too_large]

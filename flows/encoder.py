@@ -46,16 +46,16 @@ def packed(cells: Sequence[Cells]) -> tuple[bytes, Numbers]:
     """The same, all rows one behind the other, and where each ends."""
     buffer = np.concatenate([cell.buffer for cell in cells])
     begins = np.cumsum([0, *(len(cell.buffer) for cell in cells[:-1])])
-    parts, ends = [], np.zeros(len(cells[0].length), np.int64)
-    for at in range(0, len(ends), AT_ONCE):
+    parts, sizes = [], np.zeros(len(cells[0].length), np.int64)
+    for at in range(0, len(sizes), AT_ONCE):
         some = slice(at, at + AT_ONCE)
         starts = np.stack([cell.start[some] + begin for cell, begin in zip(cells, begins, strict=True)])
         lengths = np.stack([cell.length[some] for cell in cells])
-        ends[some] = lengths.sum(axis=0)
-        written = np.empty(ends[some].sum(), np.uint8)
+        sizes[some] = lengths.sum(axis=0)
+        written = np.empty(sizes[some].sum(), np.uint8)
         loops.rows(buffer, starts, lengths, written)
         parts.append(written.tobytes())
-    return b"".join(parts), np.cumsum(ends)
+    return b"".join(parts), np.cumsum(sizes)
 
 
 def column(values: pl.Series, avro: Any) -> list[Cells]:  # noqa: ANN401 - Avro's JSON

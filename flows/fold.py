@@ -173,8 +173,6 @@ class Fold:
             self.rests = [table for rest in self.rests if (table := renumbered(conformed(rest), before, self.plan)) is not None]
             self.published = None if self.published is None else renumbered(self.published, before, self.plan)
         self.scales = aggregates.scales(self.plan)
-        if self.plan.update_ms is None:
-            self.touched, self.unseen, self.is_full = [], 0, False
 
     def _reached(self) -> int:
         """Where no slice ends later that anything was folded in; NEVER where nothing was. The watermarks tell all shards the same."""

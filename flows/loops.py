@@ -54,6 +54,17 @@ def varint(octets: Octets, at: int, end: int) -> Any:  # noqa: ANN401 - two numb
     return 0, -1
 
 
+@_compiled(_INT, types.uint64, types.uint8[::1], _INT)
+def _write(left: Any, written: Octets, at: int) -> int:  # noqa: ANN401 - an unsigned number
+    """Write a varint that is zigzag already; result: where it ends."""
+    while left > np.uint64(0x7F):  # the continuation bit
+        written[at] = left & np.uint64(0x7F) | np.uint64(0x80)
+        left >>= np.uint64(7)
+        at += 1
+    written[at] = left
+    return at + 1
+
+
 @_compiled(_INT, _OCTETS, _INT, _INT)
 def _schema_id(octets: Octets, at: int, length: int) -> int:
     if length < HEADER_BYTES:
@@ -178,13 +189,7 @@ def prefixed(octets: Octets, start: Ints, length: Ints, written: Octets) -> int:
     for row in range(len(start)):
         if not 0 <= start[row] <= start[row] + length[row] <= len(octets):
             raise IndexError
-        rest = length[row] << 1
-        while rest > 0x7F:  # noqa: PLR2004 - the continuation bit
-            written[at] = rest & 0x7F | 0x80
-            rest >>= 7
-            at += 1
-        written[at] = rest
-        at += 1
+        at = _write(np.uint64(length[row] << 1), written, at)
         for index in range(length[row]):
             written[at + index] = octets[start[row] + index]
         at += length[row]
@@ -196,13 +201,8 @@ def zigzags(numbers: Ints, written: Octets, length: Ints) -> int:
     """Write varints one behind the other; result: how many bytes that takes, ten a number at most. `length`: of each."""
     at = 0
     for row in range(len(numbers)):
-        begin, rest = at, np.uint64((numbers[row] << 1) ^ (numbers[row] >> 63))
-        while rest > np.uint64(0x7F):
-            written[at] = rest & np.uint64(0x7F) | np.uint64(0x80)
-            rest >>= np.uint64(7)
-            at += 1
-        written[at] = rest
-        at += 1
+        begin = at
+        at = _write(np.uint64((numbers[row] << 1) ^ (numbers[row] >> 63)), written, at)
         length[row] = at - begin
     return at
 

@@ -177,7 +177,7 @@ class Direct(StatefulSinkPartition[Item, None]):
 
     def write_batch(self, values: list[Item]) -> None:
         """Deliver all rows; then show what the barriers say."""
-        deliver(self._producer, [row for value in values if not isinstance(value, Barrier) for row in value])
+        deliver(self._producer, Joined(tuple(value for value in values if not isinstance(value, Barrier))))
         for value in values:
             if isinstance(value, Barrier):
                 self._edge.show(value.offsets)
